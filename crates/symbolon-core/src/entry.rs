@@ -1,0 +1,348 @@
+//! The store's half: splitting a JWT, sealing, gluing, the stored format.
+//!
+//! `docs/entry-format.md` is the same for readers in other languages; `testdata/entry` has the vectors.
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::base64url;
+use crate::crypto::{self, Key, NONCE_OCTETS, TAG_OCTETS};
+use crate::jwt::{MAX_SIGNING_INPUT, UnverifiedJwt};
+use crate::record::{GrantId, Mark, RecordId, SessionId};
+#[cfg(test)]
+use crate::secret::Secret;
+use crate::secret::Secrets;
+use crate::time::UnixTime;
+use crate::token::{EntryKey, OpaqueToken, TokenError};
+
+/// What a store keeps of one token: header and payload, sealed under a key that only the opaque token yields.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry(Box<[u8]>);
+
+/// What is sealed in an entry.
+#[derive(Clone)]
+pub struct OpenEntry {
+    signing_input: Zeroizing<String>,
+    lineage: Lineage,
+}
+
+/// What a token service knows of a token besides its claims, so that it can be revoked with its kin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The grant it came of.
+    pub grant: GrantId,
+    /// The session it lives in.
+    pub session: SessionId,
+    /// The log's last id when its token request began.
+    pub mark: Mark,
+}
+
+/// What is written over an entry when its token is revoked; it outlives the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The number of the secret under which `jti` was made.
+    pub secret: u8,
+    /// When the store may forget it.
+    pub expires_at: UnixTime,
+    /// The identifier of the token's jti record, so that a repeated revocation can name it again.
+    pub jti: RecordId,
+}
+
+/// What a store has under a key. It only rises: absent, live, revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// Nothing.
+    Absent,
+    /// The store's half of a token.
+    Live(Entry),
+    /// A token that was revoked.
+    Revoked(Tombstone),
+}
+
+/// A JWT whose signature cannot be an opaque token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitError(pub TokenError);
+
+/// Why octets from a store are no entry of this token. The store is wrong, or someone else wrote to it: never the
+/// client's fault, and never more than a miss to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EntryError {
+    /// A version that this code does not know. It is never guessed from what follows.
+    Version,
+    /// Sealed under a secret that this process does not hold.
+    UnknownSecret(u8),
+    /// Too short or too long to be one.
+    Length,
+    /// Not sealed with this token and this secret for this key, or changed since.
+    Seal,
+    /// The plaintext is not of the form that [`OpenEntry::seal`] writes.
+    Form,
+    /// What was sealed is not a JWS Signing Input.
+    SigningInput,
+}
+
+const VERSION: u8 = 1;
+const TOMBSTONE: u8 = 0;
+const TOMBSTONE_OCTETS: usize = 26;
+/// Version and number.
+const PREFIX_OCTETS: usize = 2;
+/// Kind, grant, session, mark and the length of the signing input.
+const FIXED_OCTETS: usize = 1 + 16 + 16 + 16 + 4;
+const KIND: u8 = 0;
+/// Plaintexts are padded to steps of so many octets, so that lengths tell little (ST-08).
+const PADDING_STEP: usize = 256;
+const MAX_ENTRY: usize = PREFIX_OCTETS
+    + NONCE_OCTETS
+    + (FIXED_OCTETS + MAX_SIGNING_INPUT).next_multiple_of(PADDING_STEP)
+    + TAG_OCTETS;
+
+impl OpenEntry {
+    pub(crate) fn new(signing_input: &str, lineage: Lineage) -> Self {
+        Self {
+            signing_input: Zeroizing::new(signing_input.to_owned()),
+            lineage,
+        }
+    }
+
+    /// What the token service knew of the token.
+    pub fn lineage(&self) -> Lineage {
+        self.lineage
+    }
+
+    /// Seals it for the store, under the newest secret and a fresh nonce.
+    pub fn seal(&self, token: &OpaqueToken, secrets: &Secrets) -> Entry {
+        let secret = secrets.newest();
+        self.seal_with(
+            token,
+            secret.number().get(),
+            &key(secret.entry(), token),
+            crypto::random(),
+        )
+    }
+
+    /// The nonce is an argument for the vectors alone. The key follows from the token, and a deterministic signature
+    /// can come again with another lineage: a nonce that repeats would then give both plaintexts away (ST-06).
+    fn seal_with(
+        &self,
+        token: &OpaqueToken,
+        number: u8,
+        key: &Key,
+        nonce: [u8; NONCE_OCTETS],
+    ) -> Entry {
+        let length =
+            u32::try_from(self.signing_input.len()).expect("a signing input is below 64 KiB");
+        let padded = (FIXED_OCTETS + self.signing_input.len()).next_multiple_of(PADDING_STEP);
+        let mut text = Zeroizing::new(Vec::with_capacity(padded + TAG_OCTETS));
+        text.push(KIND);
+        text.extend_from_slice(self.lineage.grant.as_bytes());
+        text.extend_from_slice(self.lineage.session.as_bytes());
+        text.extend_from_slice(&self.lineage.mark.to_bytes());
+        text.extend_from_slice(&length.to_be_bytes());
+        text.extend_from_slice(self.signing_input.as_bytes());
+        text.resize(padded, 0);
+        crypto::aes_256_gcm_seal(
+            key,
+            nonce,
+            &associated_data(number, token.entry_key()),
+            &mut text,
+        );
+        Entry([&[VERSION, number], &nonce[..], &text].concat().into())
+    }
+
+    /// Puts the halves together. What comes out is as unverified as what the store gave.
+    pub fn glue(&self, token: &OpaqueToken) -> Result<UnverifiedJwt, crate::JwtError> {
+        let signature = token.signature();
+        let mut text = Zeroizing::new(String::with_capacity(
+            self.signing_input.len() + 1 + signature.len(),
+        ));
+        text.push_str(&self.signing_input);
+        text.push('.');
+        text.push_str(signature);
+        UnverifiedJwt::from_glue(text, token.kind(), self.lineage)
+    }
+}
+
+impl fmt::Debug for OpenEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("OpenEntry(..)")
+    }
+}
+
+impl Entry {
+    /// Opens it with the token that it was made of.
+    pub fn open(&self, token: &OpaqueToken, secrets: &Secrets) -> Result<OpenEntry, EntryError> {
+        let number = self.number();
+        let secret = secrets
+            .numbered(number)
+            .ok_or(EntryError::UnknownSecret(number))?;
+        self.open_with(token, &key(secret.entry(), token))
+    }
+
+    fn open_with(&self, token: &OpaqueToken, key: &Key) -> Result<OpenEntry, EntryError> {
+        let sealed = &self.0[PREFIX_OCTETS..];
+        let (nonce, sealed) = sealed.split_first_chunk().ok_or(EntryError::Length)?;
+        let mut text = Zeroizing::new(sealed.to_vec());
+        let aad = associated_data(self.number(), token.entry_key());
+        crypto::aes_256_gcm_open(key, *nonce, &aad, &mut text).map_err(|_| EntryError::Seal)?;
+        read_plaintext(&text)
+    }
+
+    fn number(&self) -> u8 {
+        self.0[1]
+    }
+
+    /// The octets to store.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Entry({} octets)", self.0.len())
+    }
+}
+
+impl Stored {
+    /// Reads the octets that a store has under a key.
+    pub fn from_bytes(octets: &[u8]) -> Result<Self, EntryError> {
+        match octets.first() {
+            Some(&VERSION) => {
+                let least = PREFIX_OCTETS + NONCE_OCTETS + PADDING_STEP + TAG_OCTETS;
+                let fits = (least..=MAX_ENTRY).contains(&octets.len());
+                if fits {
+                    Ok(Self::Live(Entry(octets.into())))
+                } else {
+                    Err(EntryError::Length)
+                }
+            }
+            Some(&TOMBSTONE) => Tombstone::from_bytes(octets).map(Self::Revoked),
+            Some(_) => Err(EntryError::Version),
+            None => Err(EntryError::Length),
+        }
+    }
+}
+
+impl Tombstone {
+    /// The octets to store.
+    pub fn to_bytes(&self) -> [u8; TOMBSTONE_OCTETS] {
+        let mut octets = [TOMBSTONE; TOMBSTONE_OCTETS];
+        octets[1] = self.secret;
+        octets[2..10].copy_from_slice(&self.expires_at.as_secs().to_be_bytes());
+        octets[10..].copy_from_slice(self.jti.as_bytes());
+        octets
+    }
+
+    fn from_bytes(octets: &[u8]) -> Result<Self, EntryError> {
+        let octets: &[u8; TOMBSTONE_OCTETS] = octets.try_into().map_err(|_| EntryError::Length)?;
+        let [_, secret, rest @ ..] = octets;
+        let (expiry, jti) = rest.split_first_chunk().ok_or(EntryError::Length)?;
+        Ok(Self {
+            secret: *secret,
+            expires_at: UnixTime::from_secs(u64::from_be_bytes(*expiry)),
+            jti: RecordId::from_bytes(jti.try_into().map_err(|_| EntryError::Length)?),
+        })
+    }
+}
+
+fn key(salt: &[u8], token: &OpaqueToken) -> Key {
+    crypto::hkdf_sha256(salt, token.expose().as_bytes(), b"symbolon entry v1")
+}
+
+/// Binds the entry to its version, its secret and its key: none can be moved to another place in the store.
+fn associated_data(number: u8, key: EntryKey) -> [u8; 34] {
+    let mut data = [VERSION; 34];
+    data[1] = number;
+    data[2..].copy_from_slice(key.as_bytes());
+    data
+}
+
+fn read_plaintext(text: &[u8]) -> Result<OpenEntry, EntryError> {
+    let (fixed, rest) = text
+        .split_first_chunk::<FIXED_OCTETS>()
+        .ok_or(EntryError::Form)?;
+    let field = |at: usize| -> [u8; 16] { std::array::from_fn(|i| fixed[at + i]) };
+    let length = u32::from_be_bytes([fixed[49], fixed[50], fixed[51], fixed[52]]) as usize;
+    let (signing_input, padding) = rest.split_at_checked(length).ok_or(EntryError::Form)?;
+    let padded_as_written = text.len() == (FIXED_OCTETS + length).next_multiple_of(PADDING_STEP);
+    if fixed[0] != KIND || !padded_as_written || padding.iter().any(|&octet| octet != 0) {
+        return Err(EntryError::Form);
+    }
+    let signing_input = std::str::from_utf8(signing_input).map_err(|_| EntryError::SigningInput)?;
+    if !is_signing_input(signing_input) {
+        return Err(EntryError::SigningInput);
+    }
+    let lineage = Lineage {
+        grant: GrantId::from_bytes(field(1)),
+        session: SessionId::from_bytes(field(17)),
+        mark: Mark::from_bytes(field(33)),
+    };
+    Ok(OpenEntry::new(signing_input, lineage))
+}
+
+/// Exactly two non-empty base64url parts: what a poisoned store may not smuggle into a header field is any octet
+/// besides (GW-30).
+fn is_signing_input(text: &str) -> bool {
+    text.len() <= MAX_SIGNING_INPUT
+        && text.split_once('.').is_some_and(|(header, payload)| {
+            [header, payload]
+                .iter()
+                .all(|part| !part.is_empty() && base64url::is_alphabet(part))
+        })
+}
+
+impl fmt::Display for SplitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the JWT's signature cannot be an opaque token: {}",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for SplitError {}
+
+impl fmt::Display for EntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version => f.write_str("entry of an unknown version"),
+            Self::UnknownSecret(number) => {
+                write!(f, "entry under secret {number}, which is not held")
+            }
+            Self::Length => f.write_str("entry of an impossible length"),
+            Self::Seal => f.write_str("entry that does not open with this token and secret"),
+            Self::Form => f.write_str("entry whose plaintext has another form"),
+            Self::SigningInput => f.write_str("entry that seals no JWS signing input"),
+        }
+    }
+}
+
+impl std::error::Error for EntryError {}
+
+/// Number 0, no secret: it stands in the vectors alone, so that a reader can be tried without one. No program seals
+/// or opens it, and outside these tests nothing can.
+#[cfg(test)]
+pub(crate) fn seal_for_vectors(
+    entry: &OpenEntry,
+    token: &OpaqueToken,
+    secret: Option<&Secret>,
+    nonce: [u8; NONCE_OCTETS],
+) -> Entry {
+    let number = secret.map_or(0, |secret| secret.number().get());
+    entry.seal_with(
+        token,
+        number,
+        &key(secret.map_or(&[][..], |secret| secret.entry()), token),
+        nonce,
+    )
+}
+
+#[cfg(test)]
+pub(crate) fn open_without_secret(
+    entry: &Entry,
+    token: &OpaqueToken,
+) -> Result<OpenEntry, EntryError> {
+    entry.open_with(token, &key(&[], token))
+}

@@ -1,0 +1,125 @@
+//! A JWT that nobody has verified yet, in the compact serialization (RFC 7515 §3.1).
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use crate::base64url;
+use crate::entry::{Lineage, OpenEntry, SplitError};
+use crate::token::{OpaqueToken, TokenKind};
+
+/// Three base64url parts with two dots, and no more is known of it. No `Debug` prints it.
+#[derive(Clone)]
+pub struct UnverifiedJwt {
+    text: Zeroizing<String>,
+    header_end: usize,
+    payload_end: usize,
+    /// Set if it was glued: what the client presented, and what the entry said besides.
+    glued: Option<(TokenKind, Lineage)>,
+}
+
+/// Why a text is no JWT in the compact serialization of a JWS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JwtError {
+    /// Not exactly three parts; five are a JWE (RFC 7516 §3.1).
+    Parts,
+    /// A part that is empty or holds an octet outside base64url.
+    Alphabet,
+    /// Longer than [`MAX_SIGNING_INPUT`] and a signature.
+    Length,
+}
+
+/// Longest JWS Signing Input that is taken, in octets (GW-30).
+pub const MAX_SIGNING_INPUT: usize = 64 * 1024;
+
+impl UnverifiedJwt {
+    /// Reads the compact serialization.
+    pub fn parse(text: Zeroizing<String>) -> Result<Self, JwtError> {
+        let mut dots = text.match_indices('.').map(|(at, _)| at);
+        let (Some(header_end), Some(payload_end), None) = (dots.next(), dots.next(), dots.next())
+        else {
+            return Err(JwtError::Parts);
+        };
+        if payload_end > MAX_SIGNING_INPUT || text.len() > MAX_SIGNING_INPUT + 2048 {
+            return Err(JwtError::Length);
+        }
+        if text
+            .split('.')
+            .any(|part| part.is_empty() || !base64url::is_alphabet(part))
+        {
+            return Err(JwtError::Alphabet);
+        }
+        Ok(Self {
+            text,
+            header_end,
+            payload_end,
+            glued: None,
+        })
+    }
+
+    pub(crate) fn from_glue(
+        text: Zeroizing<String>,
+        kind: TokenKind,
+        lineage: Lineage,
+    ) -> Result<Self, JwtError> {
+        Ok(Self {
+            glued: Some((kind, lineage)),
+            ..Self::parse(text)?
+        })
+    }
+
+    /// Cuts it into the client's half and the store's, which carries `lineage` along.
+    pub fn split(
+        &self,
+        kind: TokenKind,
+        lineage: Lineage,
+    ) -> Result<(OpaqueToken, OpenEntry), SplitError> {
+        let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
+        Ok((token, OpenEntry::new(self.signing_input(), lineage)))
+    }
+
+    /// Header and payload with their dot (RFC 7515 §2).
+    pub fn signing_input(&self) -> &str {
+        &self.text[..self.payload_end]
+    }
+
+    pub(crate) fn header(&self) -> &str {
+        &self.text[..self.header_end]
+    }
+
+    pub(crate) fn payload(&self) -> &str {
+        &self.text[self.header_end + 1..self.payload_end]
+    }
+
+    /// The third part.
+    pub(crate) fn signature(&self) -> &str {
+        &self.text[self.payload_end + 1..]
+    }
+
+    pub(crate) fn glued(&self) -> Option<(TokenKind, Lineage)> {
+        self.glued
+    }
+
+    /// The text itself. Unverified: for showing the pattern, never for forwarding.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for UnverifiedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnverifiedJwt(..)")
+    }
+}
+
+impl fmt::Display for JwtError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Parts => "not the three parts of a signed JWT",
+            Self::Alphabet => "an empty part, or an octet outside base64url, in a JWT",
+            Self::Length => "a JWT of more than 64 KiB",
+        })
+    }
+}
+
+impl std::error::Error for JwtError {}
