@@ -1,0 +1,48 @@
+//! ROLE. What stands between clients and resource servers.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+/// A gateway as a reverse proxy.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What challenges call the protected space (RFC 9110 §11.5).
+    pub realm: String,
+    /// Whose `X-Forwarded-*` fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Field names that are dropped from requests besides the built-in ones, in lower case.
+    pub strip: Vec<String>,
+    /// Connections held at once.
+    pub max_connections: usize,
+    /// What is forwarded where.
+    pub routes: Vec<Route>,
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// The `Host` it is for, without port, in lower case; none: every host.
+    pub host: Option<String>,
+    /// The path prefix it is for; it ends at a `/`.
+    pub path: String,
+    /// Where requests go.
+    pub resource_server: Url,
+    /// The certificates (PEM) that its TLS is checked against; none: the system's.
+    pub ca: Option<PathBuf>,
+    /// What a token must be for.
+    pub audience: Option<String>,
+    /// What a token must allow, all of it.
+    pub scopes: Vec<String>,
+    /// Octets of the one `Authorization` value that the resource server takes.
+    pub max_authorization: usize,
+    /// How long the resource server may take to begin its answer.
+    pub timeout: Duration,
+    /// Origins whose pages may call it; their preflight requests are answered here.
+    pub cors_origins: Vec<String>,
+}
