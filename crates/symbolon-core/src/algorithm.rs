@@ -61,9 +61,7 @@ impl Algorithm {
 
     /// The algorithm of that `alg` value. Compared exactly: `rs256` names nothing (GW-21).
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name)
     }
 
     /// The `alg` value.
@@ -97,17 +95,13 @@ impl Algorithm {
             Self::Hs384 => &[48],
             Self::Hs512 | Self::Es256 | Self::EdDsa => &[64],
             Self::Es384 => &[96],
-            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
-                RSA_OCTETS
-            }
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => RSA_OCTETS,
         }
     }
 
     pub(crate) const fn key_type(self) -> KeyType {
         match self {
-            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => {
-                KeyType::Rsa
-            }
+            Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512 => KeyType::Rsa,
             Self::Es256 => KeyType::P256,
             Self::Es384 => KeyType::P384,
             Self::EdDsa => KeyType::Ed25519,

@@ -5,8 +5,7 @@ use std::fmt;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::signature::{
-    self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair,
-    RsaPublicKeyComponents,
+    self, EcdsaKeyPair, Ed25519KeyPair, KeyPair as _, ParsedPublicKey, RsaKeyPair, RsaPublicKeyComponents,
 };
 use aws_lc_rs::{constant_time, digest, hkdf, hmac, rand, rsa};
 use zeroize::Zeroizing;
@@ -49,8 +48,7 @@ pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 /// key alone, which is public.
 pub(crate) fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8]) -> Key {
     let mut out = Zeroizing::new([0; 32]);
-    hkdf_sha256_into(salt, ikm, info, &mut *out)
-        .expect("32 octets are below the limit of 255 blocks");
+    hkdf_sha256_into(salt, ikm, info, &mut *out).expect("32 octets are below the limit of 255 blocks");
     out
 }
 
@@ -80,12 +78,7 @@ pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Appends the tag to `text` after encrypting it in place. A (key, nonce) pair must never be used for two texts.
-pub(crate) fn aes_256_gcm_seal(
-    key: &[u8; 32],
-    nonce: [u8; NONCE_OCTETS],
-    aad: &[u8],
-    text: &mut Vec<u8>,
-) {
+pub(crate) fn aes_256_gcm_seal(key: &[u8; 32], nonce: [u8; NONCE_OCTETS], aad: &[u8], text: &mut Vec<u8>) {
     let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 octets"));
     key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
         .expect("the text is far below the limit of 64 GiB");
@@ -133,13 +126,12 @@ impl VerificationKey {
 
     /// A key on P-256 or P-384 from its affine coordinates, or an Ed25519 key from its 32 octets.
     pub(crate) fn curve(algorithm: Algorithm, point: &[&[u8]]) -> Result<Self, Failed> {
-        let (parameters, form): (&'static dyn signature::VerificationAlgorithm, &[u8]) =
-            match algorithm {
-                Algorithm::Es256 => (&signature::ECDSA_P256_SHA256_FIXED, &[UNCOMPRESSED]),
-                Algorithm::Es384 => (&signature::ECDSA_P384_SHA384_FIXED, &[UNCOMPRESSED]),
-                Algorithm::EdDsa => (&signature::ED25519, &[]),
-                _ => return Err(Failed),
-            };
+        let (parameters, form): (&'static dyn signature::VerificationAlgorithm, &[u8]) = match algorithm {
+            Algorithm::Es256 => (&signature::ECDSA_P256_SHA256_FIXED, &[UNCOMPRESSED]),
+            Algorithm::Es384 => (&signature::ECDSA_P384_SHA384_FIXED, &[UNCOMPRESSED]),
+            Algorithm::EdDsa => (&signature::ED25519, &[]),
+            _ => return Err(Failed),
+        };
         let octets = [form, &point.concat()].concat();
         let key = ParsedPublicKey::new(parameters, octets).map_err(|_| Failed)?;
         Ok(Self::Public(Box::new(key)))
@@ -204,8 +196,7 @@ impl PrivateKey {
     pub(crate) fn from_pkcs8(algorithm: Algorithm, der: &[u8]) -> Result<Self, Failed> {
         match algorithm {
             Algorithm::Es256 => {
-                EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, der)
-                    .map(Self::Es256)
+                EcdsaKeyPair::from_pkcs8(&signature::ECDSA_P256_SHA256_FIXED_SIGNING, der).map(Self::Es256)
             }
             Algorithm::EdDsa => Ed25519KeyPair::from_pkcs8(der).map(Self::EdDsa),
             Algorithm::Rs256 => RsaKeyPair::from_pkcs8(der).map(Self::Rs256),
@@ -237,13 +228,8 @@ impl PrivateKey {
             Self::EdDsa(key) => Ok(key.sign(message).as_ref().to_vec()),
             Self::Rs256(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(
-                    &signature::RSA_PKCS1_SHA256,
-                    &random,
-                    message,
-                    &mut signature,
-                )
-                .map(|()| signature)
+                key.sign(&signature::RSA_PKCS1_SHA256, &random, message, &mut signature)
+                    .map(|()| signature)
             }
         }
         .map_err(|_| Failed)
@@ -253,11 +239,7 @@ impl PrivateKey {
         match self {
             Self::Es256(key) => {
                 let point = key.public_key().as_ref();
-                let (x, y) = point
-                    .get(1..)
-                    .ok_or(Failed)?
-                    .split_at_checked(32)
-                    .ok_or(Failed)?;
+                let (x, y) = point.get(1..).ok_or(Failed)?.split_at_checked(32).ok_or(Failed)?;
                 Ok(PublicMembers::P256 {
                     x: x.to_vec(),
                     y: y.to_vec(),

@@ -110,6 +110,11 @@ impl OpenEntry {
         self.lineage
     }
 
+    /// Whether `jwt` is what it was split from.
+    pub fn is_half_of(&self, jwt: &crate::VerifiedJwt) -> bool {
+        self.signing_input.as_str() == jwt.signing_input()
+    }
+
     /// Seals it for the store, under the newest secret and a fresh nonce.
     pub fn seal(&self, token: &OpaqueToken, secrets: &Secrets) -> Entry {
         let secret = secrets.newest();
@@ -123,15 +128,8 @@ impl OpenEntry {
 
     /// The nonce is an argument for the vectors alone. The key follows from the token, and a deterministic signature
     /// can come again with another lineage: a nonce that repeats would then give both plaintexts away (ST-06).
-    fn seal_with(
-        &self,
-        token: &OpaqueToken,
-        number: u8,
-        key: &Key,
-        nonce: [u8; NONCE_OCTETS],
-    ) -> Entry {
-        let length =
-            u32::try_from(self.signing_input.len()).expect("a signing input is below 64 KiB");
+    fn seal_with(&self, token: &OpaqueToken, number: u8, key: &Key, nonce: [u8; NONCE_OCTETS]) -> Entry {
+        let length = u32::try_from(self.signing_input.len()).expect("a signing input is below 64 KiB");
         let padded = (FIXED_OCTETS + self.signing_input.len()).next_multiple_of(PADDING_STEP);
         let mut text = Zeroizing::new(Vec::with_capacity(padded + TAG_OCTETS));
         text.push(KIND);
@@ -141,12 +139,7 @@ impl OpenEntry {
         text.extend_from_slice(&length.to_be_bytes());
         text.extend_from_slice(self.signing_input.as_bytes());
         text.resize(padded, 0);
-        crypto::aes_256_gcm_seal(
-            key,
-            nonce,
-            &associated_data(number, token.entry_key()),
-            &mut text,
-        );
+        crypto::aes_256_gcm_seal(key, nonce, &associated_data(number, token.entry_key()), &mut text);
         Entry([&[VERSION, number], &nonce[..], &text].concat().into())
     }
 
@@ -259,9 +252,7 @@ fn associated_data(number: u8, key: EntryKey) -> [u8; 34] {
 }
 
 fn read_plaintext(text: &[u8]) -> Result<OpenEntry, EntryError> {
-    let (fixed, rest) = text
-        .split_first_chunk::<FIXED_OCTETS>()
-        .ok_or(EntryError::Form)?;
+    let (fixed, rest) = text.split_first_chunk::<FIXED_OCTETS>().ok_or(EntryError::Form)?;
     let field = |at: usize| -> [u8; 16] { std::array::from_fn(|i| fixed[at + i]) };
     let length = u32::from_be_bytes([fixed[49], fixed[50], fixed[51], fixed[52]]) as usize;
     let (signing_input, padding) = rest.split_at_checked(length).ok_or(EntryError::Form)?;
@@ -294,11 +285,7 @@ fn is_signing_input(text: &str) -> bool {
 
 impl fmt::Display for SplitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the JWT's signature cannot be an opaque token: {}",
-            self.0
-        )
+        write!(f, "the JWT's signature cannot be an opaque token: {}", self.0)
     }
 }
 
@@ -340,9 +327,6 @@ pub(crate) fn seal_for_vectors(
 }
 
 #[cfg(test)]
-pub(crate) fn open_without_secret(
-    entry: &Entry,
-    token: &OpaqueToken,
-) -> Result<OpenEntry, EntryError> {
+pub(crate) fn open_without_secret(entry: &Entry, token: &OpaqueToken) -> Result<OpenEntry, EntryError> {
     entry.open_with(token, &key(&[], token))
 }

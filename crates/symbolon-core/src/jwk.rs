@@ -81,11 +81,7 @@ const MAX_KID: usize = 256;
 
 impl JwkSet {
     /// Reads a JWK Set for an issuer that may sign with the `allowed` algorithms.
-    pub fn parse(
-        text: &[u8],
-        allowed: &[Algorithm],
-        provenance: Provenance,
-    ) -> Result<Self, JwkSetError> {
+    pub fn parse(text: &[u8], allowed: &[Algorithm], provenance: Provenance) -> Result<Self, JwkSetError> {
         if text.len() > MAX_OCTETS {
             return Err(JwkSetError::Size);
         }
@@ -147,8 +143,7 @@ impl JwkSet {
     /// The one key of that name and algorithm. Without a `kid`, the one key of that algorithm. `kid` is a name and
     /// nothing else: it is neither a path nor a URL (GW-23).
     pub(crate) fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Jwk> {
-        let fits =
-            |key: &&Jwk| key.algorithm == algorithm && (kid.is_none() || key.kid.as_deref() == kid);
+        let fits = |key: &&Jwk| key.algorithm == algorithm && (kid.is_none() || key.kid.as_deref() == kid);
         let mut candidates = self.keys.iter().filter(fits);
         let key = candidates.next()?;
         candidates.next().is_none().then_some(key)
@@ -160,11 +155,7 @@ impl Jwk {
         self.key.verifies(message, signature)
     }
 
-    fn read(
-        jwk: &Object,
-        allowed: &[Algorithm],
-        provenance: Provenance,
-    ) -> Result<Self, SkipReason> {
+    fn read(jwk: &Object, allowed: &[Algorithm], provenance: Provenance) -> Result<Self, SkipReason> {
         let kid = optional_text(jwk, "kid")?
             .filter(|kid| kid.len() <= MAX_KID)
             .map(str::to_owned);
@@ -178,20 +169,12 @@ impl Jwk {
         if symmetric && provenance == Provenance::Fetched {
             return Err(SkipReason::Symmetric);
         }
-        if !symmetric
-            && PRIVATE_MEMBERS
-                .iter()
-                .any(|member| jwk.contains_key(*member))
-        {
+        if !symmetric && PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
             return Err(SkipReason::Private);
         }
         let algorithm = algorithm_of(jwk, allowed)?;
         let key = verification_key(jwk, algorithm)?;
-        Ok(Self {
-            kid,
-            algorithm,
-            key,
-        })
+        Ok(Self { kid, algorithm, key })
     }
 }
 
@@ -216,8 +199,7 @@ fn refuse_mixed<'a>(jwks: impl Iterator<Item = &'a Object>) -> Result<(), JwkSet
 
 fn is_ambiguous(keys: &[(usize, Jwk)], at: usize) -> bool {
     let (_, key) = &keys[at];
-    let same =
-        |(_, other): &&(usize, Jwk)| other.kid == key.kid && other.algorithm == key.algorithm;
+    let same = |(_, other): &&(usize, Jwk)| other.kid == key.kid && other.algorithm == key.algorithm;
     key.kid.is_some() && keys.iter().filter(same).count() > 1
 }
 
@@ -279,14 +261,12 @@ fn verification_key(jwk: &Object, algorithm: Algorithm) -> Result<VerificationKe
             }
             VerificationKey::rsa(algorithm, &n, &e)
         }
-        KeyType::P256 => VerificationKey::curve(
-            algorithm,
-            &[&octets_of(jwk, "x", 32)?, &octets_of(jwk, "y", 32)?],
-        ),
-        KeyType::P384 => VerificationKey::curve(
-            algorithm,
-            &[&octets_of(jwk, "x", 48)?, &octets_of(jwk, "y", 48)?],
-        ),
+        KeyType::P256 => {
+            VerificationKey::curve(algorithm, &[&octets_of(jwk, "x", 32)?, &octets_of(jwk, "y", 32)?])
+        }
+        KeyType::P384 => {
+            VerificationKey::curve(algorithm, &[&octets_of(jwk, "x", 48)?, &octets_of(jwk, "y", 48)?])
+        }
         KeyType::Ed25519 => VerificationKey::curve(algorithm, &[&octets_of(jwk, "x", 32)?]),
         KeyType::Octets(least) => {
             let key = octets(jwk, "k")?;

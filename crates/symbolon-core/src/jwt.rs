@@ -36,8 +36,7 @@ impl UnverifiedJwt {
     /// Reads the compact serialization.
     pub fn parse(text: Zeroizing<String>) -> Result<Self, JwtError> {
         let mut dots = text.match_indices('.').map(|(at, _)| at);
-        let (Some(header_end), Some(payload_end), None) = (dots.next(), dots.next(), dots.next())
-        else {
+        let (Some(header_end), Some(payload_end), None) = (dots.next(), dots.next(), dots.next()) else {
             return Err(JwtError::Parts);
         };
         if payload_end > MAX_SIGNING_INPUT || text.len() > MAX_SIGNING_INPUT + 2048 {
@@ -69,11 +68,7 @@ impl UnverifiedJwt {
     }
 
     /// Cuts it into the client's half and the store's, which carries `lineage` along.
-    pub fn split(
-        &self,
-        kind: TokenKind,
-        lineage: Lineage,
-    ) -> Result<(OpaqueToken, OpenEntry), SplitError> {
+    pub fn split(&self, kind: TokenKind, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
         let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
         Ok((token, OpenEntry::new(self.signing_input(), lineage)))
     }

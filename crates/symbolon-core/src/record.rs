@@ -118,10 +118,7 @@ impl RecordId {
 
     /// The identifier of the record that kills `value` of that kind at that issuer, under that secret's number.
     pub fn of(secret: &Secret, kind: RecordType, issuer: &str, value: &[u8]) -> Self {
-        let tag = crypto::hmac_sha256(
-            secret.log(),
-            &[&[kind as u8], issuer.as_bytes(), &[0], value],
-        );
+        let tag = crypto::hmac_sha256(secret.log(), &[&[kind as u8], issuer.as_bytes(), &[0], value]);
         Self::start_of(&tag)
     }
 
@@ -242,8 +239,6 @@ mod tests {
             milliseconds,
             counter,
         };
-        assert!(
-            mark(0, 2) < mark(1, 0) && Mark::EMPTY_LOG < mark(0, 2) && !Mark::EMPTY_LOG.is_none()
-        );
+        assert!(mark(0, 2) < mark(1, 0) && Mark::EMPTY_LOG < mark(0, 2) && !Mark::EMPTY_LOG.is_none());
     }
 }

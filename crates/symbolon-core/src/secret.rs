@@ -65,11 +65,7 @@ impl Secret {
 
     /// The text that [`FromStr`] reads, for the file it is kept in.
     pub fn expose(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!(
-            "{}.{}",
-            self.number,
-            base64url::encode(&*self.octets)
-        ))
+        Zeroizing::new(format!("{}.{}", self.number, base64url::encode(&*self.octets)))
     }
 
     pub(crate) fn entry(&self) -> &[u8; 32] {
@@ -109,9 +105,7 @@ impl FromStr for Secret {
             .trim_end_matches(['\r', '\n'])
             .split_once('.')
             .ok_or(SecretError::Form)?;
-        if number.is_empty()
-            || !number.bytes().all(|octet| octet.is_ascii_digit())
-            || number.starts_with('0')
+        if number.is_empty() || !number.bytes().all(|octet| octet.is_ascii_digit()) || number.starts_with('0')
         {
             return Err(SecretError::Number);
         }
@@ -131,10 +125,7 @@ impl Secrets {
     /// The secrets in that order; the first seals.
     pub fn new(secrets: Vec<Secret>) -> Result<Self, SecretError> {
         for (at, secret) in secrets.iter().enumerate() {
-            if secrets[..at]
-                .iter()
-                .any(|other| other.number == secret.number)
-            {
+            if secrets[..at].iter().any(|other| other.number == secret.number) {
                 return Err(SecretError::Twice(secret.number));
             }
         }
@@ -169,9 +160,7 @@ impl From<Secret> for Secrets {
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Form => {
-                f.write_str("a deployment secret reads <number>.<base64url of 32 octets>")
-            }
+            Self::Form => f.write_str("a deployment secret reads <number>.<base64url of 32 octets>"),
             Self::Number => f.write_str("the number of a deployment secret is 1 to 255"),
             Self::None => f.write_str("no deployment secret"),
             Self::Twice(number) => write!(f, "two deployment secrets have the number {number}"),
@@ -219,9 +208,6 @@ mod tests {
     fn debug_prints_the_number_alone() {
         let secret: Secret = TEXT.parse().unwrap();
         assert_eq!(format!("{secret:?}"), "Secret(7, ..)");
-        assert_eq!(
-            format!("{:?}", Secrets::from(secret)),
-            "Secrets([Secret(7, ..)])"
-        );
+        assert_eq!(format!("{:?}", Secrets::from(secret)), "Secrets([Secret(7, ..)])");
     }
 }

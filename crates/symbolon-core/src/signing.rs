@@ -56,18 +56,12 @@ impl SigningKey {
             PublicMembers::P256 { x, y } => {
                 let (x, y) = (encode(&x), encode(&y));
                 let thumbprint = format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#);
-                (
-                    json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y }),
-                    thumbprint,
-                )
+                (json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y }), thumbprint)
             }
             PublicMembers::Ed25519 { x } => {
                 let x = encode(&x);
                 let thumbprint = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-                (
-                    json!({ "kty": "OKP", "crv": "Ed25519", "x": x }),
-                    thumbprint,
-                )
+                (json!({ "kty": "OKP", "crv": "Ed25519", "x": x }), thumbprint)
             }
             PublicMembers::Rsa { n, e } => {
                 let (n, e) = (encode(&n), encode(&e));

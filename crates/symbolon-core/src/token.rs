@@ -167,9 +167,7 @@ impl SignatureLengths {
         let octets = algorithms
             .into_iter()
             .flat_map(|algorithm| algorithm.signature_octets());
-        let mut lengths: Vec<_> = octets
-            .map(|&octets| base64url::encoded_len(octets))
-            .collect();
+        let mut lengths: Vec<_> = octets.map(|&octets| base64url::encoded_len(octets)).collect();
         lengths.sort_unstable();
         lengths.dedup();
         Self(lengths)
@@ -237,18 +235,12 @@ mod tests {
     fn only_one_grammar_is_taken() {
         let es256 = SignatureLengths::of([Algorithm::Es256]);
         let refused = |text: &str| OpaqueToken::parse(text, &SignatureLengths::any()).unwrap_err();
-        assert_eq!(
-            OpaqueToken::parse(KNOWN, &es256).unwrap_err(),
-            TokenError::Length
-        );
+        assert_eq!(OpaqueToken::parse(KNOWN, &es256).unwrap_err(), TokenError::Length);
         assert_eq!(refused(""), TokenError::Length);
         assert_eq!(refused(&KNOWN[..42]), TokenError::Length);
         assert_eq!(refused(&KNOWN.replace('E', "+")), TokenError::Alphabet);
         assert_eq!(refused(&KNOWN.replace('E', "=")), TokenError::Alphabet);
-        assert_eq!(
-            refused(&KNOWN.replace("J0", "J1")),
-            TokenError::NotCanonical
-        );
+        assert_eq!(refused(&KNOWN.replace("J0", "J1")), TokenError::NotCanonical);
         assert_eq!(refused(&format!("{KNOWN}.")), TokenError::Salt);
         assert_eq!(
             refused(&format!("{KNOWN}.AAAAAAAAAAAAAAAAAAAAA")),
@@ -262,10 +254,7 @@ mod tests {
             refused(&format!("{KNOWN}.AAAAAAAAAAA+AAAAAAAAAA")),
             TokenError::Alphabet
         );
-        assert_eq!(
-            refused(&format!("{KNOWN}.{KNOWN}.{KNOWN}")),
-            TokenError::WholeJwt
-        );
+        assert_eq!(refused(&format!("{KNOWN}.{KNOWN}.{KNOWN}")), TokenError::WholeJwt);
         assert_eq!(refused(&"é".repeat(43)), TokenError::Alphabet);
     }
 

@@ -149,11 +149,7 @@ impl Policy {
     }
 
     /// Verifies a JWT that was just issued, before it is split: all but `nbf`, which may lie ahead (BR-08).
-    pub fn verify_issued(
-        &self,
-        jwt: UnverifiedJwt,
-        now: UnixTime,
-    ) -> Result<VerifiedJwt, Rejection> {
+    pub fn verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
         let header = read_part(jwt.header())?;
         let payload = read_part(jwt.payload())?;
         let unverified_issuer = payload
@@ -244,6 +240,17 @@ impl VerifiedJwt {
         self.jwt.expose()
     }
 
+    /// Header and payload with their dot.
+    pub(crate) fn signing_input(&self) -> &str {
+        self.jwt.signing_input()
+    }
+
+    /// The same JWT, known to be of that lineage: what it is from when it has been split.
+    #[must_use]
+    pub fn with_lineage(self, lineage: Lineage) -> Self {
+        Self { lineage, ..self }
+    }
+
     /// Cuts it into the client's half, of its issuer's kind, and the store's.
     pub fn split(&self, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
         self.jwt.split(self.issuer.tokens, lineage)
@@ -291,8 +298,7 @@ impl VerifiedJwt {
 
     /// The record identifier of its session under that secret, for its entry; none without a `sid`.
     pub fn session_id(&self, secret: &Secret) -> SessionId {
-        let of =
-            |sid: &String| RecordId::of(secret, RecordType::Session, self.issuer(), sid.as_bytes());
+        let of = |sid: &String| RecordId::of(secret, RecordType::Session, self.issuer(), sid.as_bytes());
         self.claims.session.as_ref().map(of).unwrap_or_default()
     }
 
@@ -309,12 +315,7 @@ impl VerifiedJwt {
 
     /// Every record, under that secret, that would kill it; a watermark only if it came later.
     pub fn record_ids(&self, secret: &Secret) -> impl Iterator<Item = (RecordType, RecordId)> {
-        let of = |kind, value: &str| {
-            (
-                kind,
-                RecordId::of(secret, kind, self.issuer(), value.as_bytes()),
-            )
-        };
+        let of = |kind, value: &str| (kind, RecordId::of(secret, kind, self.issuer(), value.as_bytes()));
         let Lineage { grant, session, .. } = self.lineage;
         [
             Some((RecordType::Jti, self.jti_id(secret))),
@@ -402,9 +403,7 @@ impl Claims {
 )]
 fn numeric_date(value: &Value, claim: &'static str) -> Result<UnixTime, Rejection> {
     match *value {
-        Value::Integer(seconds) if (seconds as f64) <= LAST_DATE => {
-            Ok(UnixTime::from_secs(seconds))
-        }
+        Value::Integer(seconds) if (seconds as f64) <= LAST_DATE => Ok(UnixTime::from_secs(seconds)),
         Value::Number(seconds) if (0.0..=LAST_DATE).contains(&seconds) => {
             Ok(UnixTime::from_secs(seconds as u64))
         }
@@ -428,9 +427,7 @@ fn audiences(value: Option<&Value>) -> Result<Vec<String>, Rejection> {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Form => {
-                f.write_str("header or payload is not strict JSON in canonical base64url")
-            }
+            Self::Form => f.write_str("header or payload is not strict JSON in canonical base64url"),
             Self::Issuer => f.write_str("issuer is not on the allow-list"),
             Self::Algorithm => f.write_str("algorithm is not on the issuer's allow-list"),
             Self::Header(member) => write!(f, "header member {member} is refused"),

@@ -1,11 +1,27 @@
 //! ROLE. What stands between clients and resource servers.
+//!
+//! [`authorize`] decides, [`proxy`] forwards what was allowed, [`respond`] says no. Whatever else will ask for the
+//! decision (a judge for another proxy) only translates it.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::header::HeaderName;
 use ipnet::IpNet;
 use url::Url;
+
+use crate::forward::RootsError;
+use crate::resolve::Resolver;
+
+pub mod authorize;
+mod cors;
+pub mod proxy;
+pub mod respond;
+mod routes;
+
+use routes::Routes;
 
 /// A gateway as a reverse proxy.
 #[derive(Clone, Debug)]
@@ -45,4 +61,26 @@ pub struct Route {
     pub timeout: Duration,
     /// Origins whose pages may call it; their preflight requests are answered here.
     pub cors_origins: Vec<String>,
+}
+
+/// The running gateway.
+pub struct Gateway {
+    resolver: Arc<Resolver>,
+    routes: Routes,
+    realm: String,
+    trusted_proxies: Vec<IpNet>,
+    strip: Vec<HeaderName>,
+}
+
+impl Gateway {
+    /// A gateway that decides by `resolver`. Fails if a route's certificates cannot be had.
+    pub fn new(config: Config, resolver: Arc<Resolver>) -> Result<Self, RootsError> {
+        Ok(Self {
+            resolver,
+            routes: Routes::new(config.routes)?,
+            realm: config.realm,
+            trusted_proxies: config.trusted_proxies,
+            strip: config.strip.iter().filter_map(|name| name.parse().ok()).collect(),
+        })
+    }
 }

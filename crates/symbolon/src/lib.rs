@@ -7,10 +7,32 @@
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
-pub mod admin;
-pub mod gateway;
+pub mod clock;
+pub mod config;
+pub mod process;
+
 pub mod keys;
+pub mod resolve;
 pub mod revocations;
-pub mod store;
-pub mod telemetry;
+pub mod revoke;
+
+pub mod forward;
+pub mod http;
+pub mod listener;
+
 pub mod token_service;
+
+pub mod publish;
+pub mod store;
+
+pub mod gateway;
+
+pub mod admin;
+pub mod demo;
+pub mod telemetry;
+
+/// Makes the one implementation of cryptography known to TLS. Harmless to repeat.
+pub fn install_crypto() {
+    // It fails if one is installed already: this one, since the process has no other.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}

@@ -1,9 +1,26 @@
-//! ROLE. What clients get tokens from.
+//! ROLE. What clients get tokens from: so far an authorization server of its own, for machines.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::routing::{get, post};
 use url::Url;
+
+use crate::clock::Clock;
+use crate::keys::Issuers;
+use crate::publish::Publisher;
+use crate::revoke::Revoker;
+
+mod client_auth;
+mod form;
+mod metadata;
+pub mod mint;
+mod revocation;
+mod token;
+
+use mint::Mint;
 
 /// A token service that signs its own JWTs.
 #[derive(Clone, Debug)]
@@ -29,4 +46,90 @@ pub struct Client {
     pub audiences: Vec<String>,
     /// The scopes it may ask for; all of them are the default.
     pub scopes: Vec<String>,
+}
+
+/// The running token service.
+pub struct TokenService {
+    mint: Mint,
+    clients: Vec<Client>,
+    issuers: Arc<Issuers>,
+    publisher: Publisher,
+    revoker: Arc<Revoker>,
+    limits: revocation::Limits,
+    clock: Arc<dyn Clock>,
+}
+
+/// The paths of the endpoints, below the issuer identifier.
+pub struct Paths {
+    /// Token endpoint (RFC 6749 §3.2).
+    pub token: String,
+    /// Revocation endpoint (RFC 7009 §2).
+    pub revocation: String,
+    /// JWK Set (RFC 7517 §5).
+    pub jwks: String,
+    /// Authorization server metadata; its path stands before the issuer's (RFC 8414 §3.1).
+    pub metadata: String,
+}
+
+impl Paths {
+    /// The paths under that issuer identifier.
+    pub fn of(issuer: &Url) -> Self {
+        let base = issuer.path().trim_end_matches('/');
+        Self {
+            token: format!("{base}/token"),
+            revocation: format!("{base}/revoke"),
+            jwks: format!("{base}/jwks"),
+            metadata: format!("/.well-known/oauth-authorization-server{base}"),
+        }
+    }
+
+    /// No paths.
+    pub fn none() -> Self {
+        let none = String::new;
+        Self {
+            token: none(),
+            revocation: none(),
+            jwks: none(),
+            metadata: none(),
+        }
+    }
+
+    /// Whether that is the path of one of the endpoints.
+    pub fn contain(&self, path: &str) -> bool {
+        [&self.token, &self.revocation, &self.jwks, &self.metadata]
+            .into_iter()
+            .any(|endpoint| endpoint == path)
+    }
+}
+
+impl TokenService {
+    /// A token service that signs with `mint` and publishes with `publisher`.
+    pub fn new(
+        clients: Vec<Client>,
+        mint: Mint,
+        issuers: Arc<Issuers>,
+        publisher: Publisher,
+        revoker: Arc<Revoker>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            mint,
+            clients,
+            issuers,
+            publisher,
+            revoker,
+            limits: revocation::Limits::default(),
+            clock,
+        }
+    }
+
+    /// Its endpoints.
+    pub fn router(self: Arc<Self>, paths: &Paths) -> Router {
+        Router::new()
+            .route(&paths.token, post(token::endpoint))
+            .route(&paths.revocation, post(revocation::endpoint))
+            .route(&paths.jwks, get(metadata::jwks))
+            .route(&paths.metadata, get(metadata::metadata))
+            .with_state(self)
+    }
 }

@@ -1,0 +1,326 @@
+//! `symbolon dev`: the whole pattern on loopback, with nothing to install and no file.
+//!
+//! It shows real values, tokens included: that is what it is for. Nothing of it goes into the log.
+
+use std::io::Write as _;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use form_urlencoded::Serializer;
+use http_body_util::BodyExt as _;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
+use hyper::{Method, Request, StatusCode};
+use symbolon::clock::SystemClock;
+use symbolon::config::Config;
+use symbolon::demo::DemoApi;
+use symbolon::forward::{Forwarder, RequestBody};
+use symbolon::process::{Endpoints, Process};
+use symbolon::store::EntryStore;
+use symbolon::token_service::{Client, mint};
+use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon_core::{
+    Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
+};
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::Outcome;
+use super::token::pretty;
+
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Split into signature and salt, as a deployment should, rather than the signature alone
+    #[arg(long)]
+    salted: bool,
+    /// Port of the token service
+    #[arg(long, value_name = "PORT", default_value_t = 4601)]
+    token_service: u16,
+    /// Port of the gateway
+    #[arg(long, value_name = "PORT", default_value_t = 4600)]
+    gateway: u16,
+    /// Port of the demo API
+    #[arg(long, value_name = "PORT", default_value_t = 4602)]
+    api: u16,
+    /// Port of the admin listener
+    #[arg(long, value_name = "PORT", default_value_t = 4609)]
+    admin: u16,
+}
+
+const CLIENT: &str = "demo";
+const SCOPE: &str = "hello:read";
+
+pub(super) async fn run(arguments: Arguments) -> Outcome {
+    telemetry::start(telemetry::Format::Text);
+    let data = Folder::fresh()?;
+    let client_secret = base64url::encode(&random::<24>());
+    let operator = Zeroizing::new(base64url::encode(&random::<32>()));
+    let operator_file = data.0.join("admin-token");
+    mint::write_private(&operator_file, operator.as_bytes())?;
+
+    let config = settings(&arguments, &data.0, &client_secret, operator)?;
+    let clock = Arc::new(SystemClock::start());
+    let store = store::open(&config.store, clock.clone());
+    let mut process = Process::start(config, store.clone(), clock.clone()).await?;
+    let api = Arc::new(DemoApi::new(
+        audience(arguments.api),
+        process.issuers.clone(),
+        clock,
+    ));
+    let endpoints = Endpoints::everywhere(api.clone().router());
+    process.listen(loopback(arguments.api), endpoints, 1_000).await?;
+
+    let shown = show_one_token(&arguments, &client_secret, &process, &*store, &api).await?;
+    print(&format!(
+        "{shown}\n{}",
+        to_try(&arguments, &client_secret, &operator_file)
+    ))?;
+    super::asked_to_stop().await?;
+    process.stop().await;
+    Ok(())
+}
+
+fn settings(
+    arguments: &Arguments,
+    data: &Path,
+    client_secret: &str,
+    operator: Zeroizing<String>,
+) -> Result<Config, url::ParseError> {
+    let issuer = format!("http://{}", loopback(arguments.token_service));
+    let api = audience(arguments.api);
+    Ok(Config {
+        secrets: None,
+        data: data.to_owned(),
+        store: store::Config::Memory {
+            max_bytes: 256 * 1024 * 1024,
+        },
+        revocations: revocations::Config {
+            max_bytes: 64 * 1024 * 1024,
+            detect: Duration::from_secs(2),
+            tolerate: Duration::from_secs(30),
+        },
+        issuers: vec![keys::Config {
+            issuer: issuer.clone(),
+            profile: Profile::Rfc9068,
+            algorithms: vec![Algorithm::Es256],
+            tokens: if arguments.salted {
+                TokenKind::Salted
+            } else {
+                TokenKind::Signature
+            },
+            max_lifetime: Duration::from_secs(3600),
+            keys: keys::Source::Mint,
+        }],
+        token_service: Some(token_service::Config {
+            listen: loopback(arguments.token_service),
+            issuer: Url::parse(&issuer)?,
+            lifetime: Duration::from_secs(600),
+            clients: vec![Client {
+                id: CLIENT.into(),
+                secret_sha256: sha256(client_secret.as_bytes()),
+                audiences: vec![api.clone()],
+                scopes: vec![SCOPE.into()],
+            }],
+        }),
+        gateway: Some(gateway::Config {
+            listen: loopback(arguments.gateway),
+            realm: "demo".into(),
+            trusted_proxies: Vec::new(),
+            strip: Vec::new(),
+            max_connections: 1_000,
+            routes: vec![gateway::Route {
+                host: None,
+                path: "/".into(),
+                resource_server: Url::parse(&api)?,
+                ca: None,
+                audience: Some(api),
+                scopes: vec![SCOPE.into()],
+                max_authorization: 8_000,
+                timeout: Duration::from_secs(10),
+                cors_origins: Vec::new(),
+            }],
+        }),
+        admin: Some(admin::Config {
+            listen: loopback(arguments.admin),
+            token: Some(admin::Token(operator)),
+        }),
+        log: telemetry::Format::Text,
+    })
+}
+
+/// Runs the flow once, as a client would, and tells what was where.
+async fn show_one_token(
+    arguments: &Arguments,
+    client_secret: &str,
+    process: &Process,
+    store: &dyn EntryStore,
+    api: &DemoApi,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let http = Forwarder::new(None)?;
+    let form = Serializer::new(String::new())
+        .extend_pairs([
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT),
+            ("client_secret", client_secret),
+        ])
+        .finish();
+    let issue = Request::builder()
+        .method(Method::POST)
+        .uri(format!("http://{}/token", loopback(arguments.token_service)))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(RequestBody::full(form.into()))?;
+    let answer = send(&http, issue).await?;
+    let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+    let token: OpaqueToken = answer["access_token"]
+        .as_str()
+        .ok_or("no access_token")?
+        .parse()?;
+
+    let call = Request::builder()
+        .uri(format!("http://{}/hello", loopback(arguments.gateway)))
+        .header(AUTHORIZATION, format!("Bearer {}", token.expose()))
+        .body(RequestBody::empty())?;
+    send(&http, call).await?;
+    let received = api.received().ok_or("the demo API received nothing")?;
+    let jwt = UnverifiedJwt::parse(Zeroizing::new(received.trim_start_matches("Bearer ").to_owned()))?;
+    let Stored::Live(entry) = store.get(token.entry_key()).await? else {
+        return Err("the store lost the entry".into());
+    };
+    let number = process.secrets.newest().number();
+    Ok(pattern(&jwt, &token, entry.as_bytes(), number.get())?)
+}
+
+async fn send(
+    http: &Forwarder,
+    request: Request<RequestBody>,
+) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+    let response = http.forward(request, Duration::from_secs(10)).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes().to_vec();
+    if status == StatusCode::OK {
+        Ok(body)
+    } else {
+        Err(format!("the flow ended with {status}").into())
+    }
+}
+
+/// The five steps.
+fn pattern(
+    jwt: &UnverifiedJwt,
+    token: &OpaqueToken,
+    entry: &[u8],
+    secret: u8,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let signing_input = jwt.signing_input();
+    let (header, payload) = signing_input.split_once('.').ok_or("no JWT")?;
+    let signature = &jwt.expose()[signing_input.len() + 1..];
+    let held = match token.kind() {
+        TokenKind::Signature => "the JWS Signature",
+        TokenKind::Salted => "the JWS Signature, a dot, 16 random octets",
+    };
+    Ok(format!(
+        "
+Symbolon: one access token, from the token service to the API
+
+1  The token service signs a JWT ({octets} characters)
+{claims}
+
+2  It splits the JWT
+   header     {header}
+   payload    {payload}
+   signature  {signature}
+
+3  The client holds {held}: an opaque token that says nothing
+   {opaque}
+
+4  The store holds the rest, sealed, under the SHA-256 of that token
+   entry key  {key}
+   entry      {sealed}
+              {length} octets: AES-256-GCM, the key made of the opaque token and deployment secret {secret}
+
+5  The gateway looked the entry up, opened it, glued the halves, verified the whole; the API received
+   Authorization: Bearer {whole}
+",
+        octets = jwt.expose().len(),
+        claims = indent(&format!("{}\n{}", pretty(header)?, pretty(payload)?)),
+        header = shorten(header),
+        payload = shorten(payload),
+        opaque = token.expose(),
+        key = token.entry_key(),
+        sealed = shorten(&base64url::encode(entry)),
+        length = entry.len(),
+        whole = jwt.expose(),
+    ))
+}
+
+fn to_try(arguments: &Arguments, client_secret: &str, operator_file: &Path) -> String {
+    let token_service = loopback(arguments.token_service);
+    let gateway = loopback(arguments.gateway);
+    let admin = loopback(arguments.admin);
+    let read = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
+    format!(
+        "Try it, in another terminal: get a token, call the API, revoke the token (then call again: 401)
+
+TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials http://{token_service}/token | {read})
+curl -i -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
+curl -i -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
+
+An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file {operator}
+
+Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
+",
+        api = arguments.api,
+        operator = operator_file.display(),
+    )
+}
+
+/// Standard output may be closed by whoever reads it (`| head`): then the roles go on without having been shown.
+fn print(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn loopback(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+fn audience(port: u16) -> String {
+    format!("http://{}", loopback(port))
+}
+
+fn indent(text: &str) -> String {
+    text.lines()
+        .map(|line| format!("   {line}"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn shorten(text: &str) -> String {
+    match text.get(..72) {
+        Some(start) => format!("{start}…"),
+        None => text.to_owned(),
+    }
+}
+
+/// A folder of this process's own, readable by its owner alone, gone when it ends.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn fresh() -> std::io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let name = format!("symbolon-dev-{}", base64url::encode(&random::<12>()));
+        let path = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,60 @@
+//! `symbolon keys`: keys and secrets.
+
+use std::num::NonZeroU8;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use symbolon::token_service::mint;
+use symbolon_core::{Algorithm, Secret, SigningKey, base64url, random, sha256};
+use zeroize::Zeroizing;
+
+use super::Outcome;
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Makes a signing key in the data folder of a token service; replaces none
+    Generate {
+        /// The data folder
+        #[arg(long, value_name = "FOLDER")]
+        data: PathBuf,
+        /// ES256, `EdDSA` or RS256
+        #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
+        algorithm: Algorithm,
+    },
+    /// Prints a fresh deployment secret
+    Secret {
+        /// Its number; another one than the secret that it is to replace
+        #[arg(long, default_value = "1")]
+        number: NonZeroU8,
+    },
+    /// Prints a fresh secret for a client, and the line for the token service's settings
+    Client,
+}
+
+pub(super) fn run(command: Command) -> Outcome {
+    match command {
+        Command::Generate { data, algorithm } => {
+            let key = mint::generate_key(&data, algorithm)?;
+            println!(
+                "{} with kid {}",
+                mint::key_file(&data, algorithm).display(),
+                key.kid()
+            );
+        }
+        Command::Secret { number } => println!("{}", *Secret::generate(number).expose()),
+        Command::Client => {
+            let secret = Zeroizing::new(base64url::encode(&random::<32>()));
+            println!("client_secret  {}", *secret);
+            println!(
+                "settings       secret_sha256 = \"{}\"",
+                base64url::encode(&sha256(secret.as_bytes()))
+            );
+        }
+    }
+    Ok(())
+}
+
+fn signing_algorithm(name: &str) -> Result<Algorithm, String> {
+    let known = Algorithm::from_name(name).filter(|algorithm| SigningKey::ALGORITHMS.contains(algorithm));
+    known.ok_or_else(|| "tokens are minted with ES256, EdDSA or RS256".to_owned())
+}

@@ -1,0 +1,33 @@
+//! `symbolon serve`: config, roles, wait for a signal, drain.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use symbolon::clock::SystemClock;
+use symbolon::config::Config;
+use symbolon::process::Process;
+use symbolon::{store, telemetry};
+
+use super::Outcome;
+
+pub(super) async fn run(file: &Path) -> Outcome {
+    let config = Config::read(file)?;
+    telemetry::start(config.log);
+    let clock = Arc::new(SystemClock::start());
+    let store = store::open(&config.store, clock.clone());
+    let process = Process::start(config, store, clock).await?;
+    for (role, address) in [
+        ("token service", process.token_service),
+        ("gateway", process.gateway),
+        ("admin", process.admin),
+    ] {
+        if let Some(address) = address {
+            tracing::info!(role, %address, "listening for HTTP/1.1 without TLS");
+        }
+    }
+    super::asked_to_stop().await?;
+    tracing::info!("draining");
+    process.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! `symbolon token`: the pattern by hand, for learning, scripts and debugging.
+
+use clap::Subcommand;
+use symbolon_core::{Lineage, OpaqueToken, TokenKind, UnverifiedJwt, base64url};
+use zeroize::Zeroizing;
+
+use super::{Outcome, input};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// JWT on standard input: what the client would hold, its entry key, and what is left
+    Split {
+        /// Add 16 random octets, so that the JWT does not contain the client's token
+        #[arg(long)]
+        salted: bool,
+    },
+    /// Opaque token and JWS signing input, a line each, on standard input: the JWT, not verified
+    Glue,
+    /// Opaque token on standard input: its entry key
+    Key,
+    /// JWT on standard input: its header and payload, not verified
+    Show,
+}
+
+pub(super) fn run(command: &Command) -> Outcome {
+    let text = input()?;
+    match command {
+        Command::Split { salted } => {
+            let kind = if *salted {
+                TokenKind::Salted
+            } else {
+                TokenKind::Signature
+            };
+            let jwt = UnverifiedJwt::parse(text)?;
+            let (token, _) = jwt.split(kind, Lineage::default())?;
+            println!("opaque token   {}", token.expose());
+            println!("entry key      {}", token.entry_key());
+            println!("signing input  {}", jwt.signing_input());
+        }
+        Command::Glue => {
+            let (token, signing_input) = text.split_once('\n').ok_or("two lines are needed")?;
+            let token: OpaqueToken = token.trim().parse()?;
+            let signature = token.expose().split('.').next().unwrap_or_default();
+            let jwt = Zeroizing::new(format!("{}.{signature}", signing_input.trim()));
+            println!("{}", UnverifiedJwt::parse(jwt)?.expose());
+        }
+        Command::Key => println!("{}", text.parse::<OpaqueToken>()?.entry_key()),
+        Command::Show => {
+            let jwt = UnverifiedJwt::parse(text)?;
+            for part in jwt.signing_input().split('.') {
+                println!("{}", pretty(part)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The JSON of a part, indented.
+pub(super) fn pretty(part: &str) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    let octets = base64url::decode(part).ok_or("a part is not canonical base64url")?;
+    let value: serde_json::Value = serde_json::from_slice(&octets)?;
+    Ok(format!("{value:#}"))
+}

@@ -1,0 +1,231 @@
+//! Forwards what was authorized.
+
+use std::net::SocketAddr;
+
+use hyper::body::Incoming;
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::http::uri::PathAndQuery;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use symbolon_core::VerifiedJwt;
+
+use super::authorize::{Credentials, Denial, Denied, Reason};
+use super::routes::{Choice, Target};
+use super::{Gateway, cors, respond};
+use crate::forward::{self, Downstream, ForwardError, RequestBody};
+use crate::http::{self, Body};
+use crate::listener::Handler;
+use crate::resolve::{Invalid, Unresolved};
+
+/// Longest request target (HT-07). Beyond it: 414.
+const MAX_TARGET: usize = 8 * 1024;
+/// Longest single field (HT-07). Beyond it: 431.
+const MAX_FIELD: usize = 16 * 1024;
+
+impl Handler for Gateway {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        let host = match check_request(&request) {
+            Ok(host) => host,
+            Err(refused) => return refused,
+        };
+        let target = match self.routes.choose(without_port(&host), request.uri().path()) {
+            Choice::Route(target) => target,
+            Choice::None => return http::status(StatusCode::NOT_FOUND),
+            Choice::Ambiguous => {
+                let why = "the path can be read as another one that takes another route";
+                return http::error(StatusCode::BAD_REQUEST, "invalid_request", why);
+            }
+        };
+        let origin = cors::allowed_origin(request.headers(), &target.route.cors_origins);
+        let mut response = match &origin {
+            Some(origin) if cors::is_preflight(request.method(), request.headers()) => {
+                return cors::preflight(request.headers(), origin.clone());
+            }
+            _ => self.authorize_and_forward(peer, &host, &target, request).await,
+        };
+        cors::expose(&mut response, origin);
+        response
+    }
+}
+
+impl Gateway {
+    async fn authorize_and_forward(
+        &self,
+        peer: SocketAddr,
+        host: &HeaderValue,
+        target: &Target,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let credentials = Credentials {
+            headers: request.headers(),
+            query: request.uri().query(),
+        };
+        let jwt = match self.authorize(&credentials, &target.route).await {
+            Ok(jwt) => jwt,
+            Err(denied) => {
+                log_denial(&denied, &target.route.path);
+                return respond::denial(&denied.denial, &self.realm, &target.route.scopes);
+            }
+        };
+        let Some(authorization) = authorization(&jwt, target.route.max_authorization) else {
+            tracing::error!(
+                route = target.route.path,
+                "a token is larger than the resource server takes"
+            );
+            return respond::too_large();
+        };
+        match self.forward(peer, host, target, request, authorization).await {
+            Ok(response) => response,
+            Err(error) => {
+                tracing::warn!(route = target.route.path, %error, "not forwarded");
+                failure(&error)
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        peer: SocketAddr,
+        host: &HeaderValue,
+        target: &Target,
+        request: Request<Incoming>,
+        authorization: HeaderValue,
+    ) -> Result<Response<Body>, ForwardError> {
+        let (mut parts, body) = request.into_parts();
+        let downstream = Downstream::new(peer, &self.trusted_proxies);
+        forward::drop_hop_by_hop(&mut parts.headers);
+        downstream.drop_forged(&mut parts.headers, &self.strip);
+        downstream.set_forwarded(&mut parts.headers, host);
+        // Exactly one, ours, in the place of whatever the client sent (GW-50).
+        parts.headers.insert(AUTHORIZATION, authorization);
+        parts.headers.remove(HOST);
+
+        let root = PathAndQuery::from_static("/");
+        let path = parts.uri.path_and_query().unwrap_or(&root);
+        parts.uri = forward::at_server(&target.server, path)
+            .ok_or_else(|| ForwardError::Unavailable("its address is no URL".into()))?;
+        parts.version = Version::HTTP_11;
+        let request = Request::from_parts(parts, RequestBody::of_client(body).await?);
+        let response = target.forwarder.forward(request, target.route.timeout).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(ForwardError::Unavailable("it switched protocols unasked".into()));
+        }
+        let mut response = response.map(Body::Incoming);
+        forward::drop_hop_by_hop(response.headers_mut());
+        Ok(response)
+    }
+}
+
+/// What must hold of a request before anything of it is believed; gives its one `Host`.
+fn check_request(request: &Request<Incoming>) -> Result<HeaderValue, Response<Body>> {
+    let refuse = |status, why| Err(http::and_close(http::error(status, "invalid_request", why)));
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        // TRACE would show the client what only the API may see (GW-51).
+        return Err(http::and_close(http::status(StatusCode::METHOD_NOT_ALLOWED)));
+    }
+    if request
+        .uri()
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > MAX_TARGET)
+    {
+        return refuse(
+            StatusCode::URI_TOO_LONG,
+            "the request target is longer than 8 KiB",
+        );
+    }
+    let headers = request.headers();
+    if headers
+        .iter()
+        .any(|(name, value)| name.as_str().len() + value.len() > MAX_FIELD)
+    {
+        return refuse(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "a field is longer than 16 KiB",
+        );
+    }
+    if !is_framing_plain(headers) {
+        return refuse(StatusCode::BAD_REQUEST, "Transfer-Encoding is not chunked alone");
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return refuse(StatusCode::BAD_REQUEST, "not exactly one Host");
+    };
+    if host.is_empty() || !is_authority(request.uri(), host) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "Host is empty or not the one of the request target",
+        );
+    }
+    Ok(host.clone())
+}
+
+/// One coding, `chunked`, in one field (RFC 9112 §6.1): what two readers could read differently is refused.
+fn is_framing_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// A request target in absolute form names the same host as `Host` (RFC 9112 §3.2.2).
+fn is_authority(target: &Uri, host: &HeaderValue) -> bool {
+    target.authority().is_none_or(|authority| {
+        authority
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
+    })
+}
+
+fn without_port(host: &HeaderValue) -> &str {
+    let host = host.to_str().unwrap_or_default();
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+/// The field that the resource server gets. Never printed, not even by a `Debug` of the request.
+fn authorization(jwt: &VerifiedJwt, limit: usize) -> Option<HeaderValue> {
+    let value = zeroize::Zeroizing::new(format!("Bearer {}", jwt.expose()));
+    if value.len() > limit {
+        return None;
+    }
+    let mut value = HeaderValue::from_str(&value).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn log_denial(
+    Denied {
+        denial,
+        correlation_id,
+    }: &Denied,
+    route: &str,
+) {
+    let token = correlation_id.as_deref().unwrap_or_default();
+    match denial {
+        Denial::InvalidToken(Reason::Unresolved(Unresolved::Invalid(Invalid::Poisoned(error)))) => {
+            tracing::error!(route, token, %error, "the store holds what no token service of ours wrote");
+        }
+        Denial::Unavailable(_) => tracing::warn!(route, token, reason = %denial, "request not decided"),
+        _ => tracing::info!(route, token, reason = %denial, "request denied"),
+    }
+}
+
+fn failure(error: &ForwardError) -> Response<Body> {
+    match error {
+        ForwardError::Unavailable(_) => {
+            respond::bad_gateway(StatusCode::BAD_GATEWAY, "the resource server cannot be reached")
+        }
+        ForwardError::Timeout => respond::bad_gateway(
+            StatusCode::GATEWAY_TIMEOUT,
+            "the resource server did not answer in time",
+        ),
+        ForwardError::RequestBody => {
+            let why = "the request body is malformed, or broke off";
+            http::and_close(http::error(StatusCode::BAD_REQUEST, "invalid_request", why))
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! From settings to running roles, and to their end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroU8;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::{Request, Response};
+use symbolon_core::{Secret, SecretError, Secrets, UnixTime};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+use url::Url;
+use zeroize::Zeroizing;
+
+use crate::admin::Admin;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::http::Body;
+use crate::keys::{self, Fixed, Issuers, KeySource};
+use crate::listener::{self, Handler, Shutdown, Stop};
+use crate::publish::Publisher;
+use crate::resolve::Resolver;
+use crate::revocations::Revocations;
+use crate::revoke::Revoker;
+use crate::store::{EntryStore, RECORD_MARGIN};
+use crate::token_service::mint::{self, Mint};
+use crate::token_service::{self, Paths, TokenService};
+
+/// Roles that run.
+pub struct Process {
+    /// Where the token service listens.
+    pub token_service: Option<SocketAddr>,
+    /// Where the gateway listens.
+    pub gateway: Option<SocketAddr>,
+    /// Where operators are heard.
+    pub admin: Option<SocketAddr>,
+    /// The issuers that are accepted.
+    pub issuers: Arc<Issuers>,
+    /// What the roles share.
+    pub secrets: Secrets,
+    listeners: JoinSet<()>,
+    background: JoinSet<()>,
+    stop: Stop,
+    shutdown: Shutdown,
+}
+
+/// Why a process cannot start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+/// Connections at once on a listener without a gateway.
+const MAX_CONNECTIONS: usize = 10_000;
+
+impl Process {
+    /// Starts what `config` names, on that store and clock. Nothing is bound before all of it is made.
+    pub async fn start(
+        config: Config,
+        store: Arc<dyn EntryStore>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        crate::install_crypto();
+        let secrets = match config.secrets {
+            Some(secrets) => secrets,
+            None => secret_in(&config.data)?.into(),
+        };
+        let mint = match &config.token_service {
+            Some(settings) => Some(mint_for(settings, &config.issuers, &config.data)?),
+            None => None,
+        };
+        let issuers = Arc::new(issuers_of(&config.issuers, mint.as_ref())?);
+        let shared = Shared {
+            revocations: Arc::new(Revocations::new(
+                config.revocations,
+                store.clone(),
+                clock.clone(),
+                secrets.clone(),
+            )),
+            issuers,
+            store,
+            clock,
+            secrets,
+        };
+        let token_service = config.token_service.zip(mint).map(|(settings, mint)| {
+            let (listen, paths) = (settings.listen, Paths::of(&settings.issuer));
+            (
+                listen,
+                Endpoints {
+                    router: shared.token_service(settings, mint).router(&paths),
+                    paths,
+                },
+            )
+        });
+        let gateway = config.gateway.map(|settings| {
+            let (listen, places) = (settings.listen, settings.max_connections);
+            let gateway = Gateway::new(settings, Arc::new(shared.resolver())).map_err(StartError::new)?;
+            Ok::<_, StartError>((listen, places, gateway))
+        });
+        let admin = config.admin.map(|settings| {
+            let admin = Admin::new(
+                settings.token,
+                Arc::new(shared.revoker()),
+                shared.revocations.clone(),
+            );
+            (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
+        });
+        Self::bind(shared, token_service, gateway.transpose()?, admin).await
+    }
+
+    async fn bind(
+        shared: Shared,
+        token_service: Option<(SocketAddr, Endpoints)>,
+        gateway: Option<(SocketAddr, usize, Gateway)>,
+        admin: Option<(SocketAddr, Endpoints)>,
+    ) -> Result<Self, StartError> {
+        let (stop, shutdown) = listener::shutdown();
+        let mut process = Self {
+            token_service: None,
+            gateway: None,
+            admin: None,
+            issuers: shared.issuers.clone(),
+            secrets: shared.secrets.clone(),
+            listeners: JoinSet::new(),
+            background: JoinSet::new(),
+            stop,
+            shutdown,
+        };
+        match (token_service, gateway) {
+            (Some((listen, endpoints)), Some((at, places, gateway))) if listen == at && at.port() != 0 => {
+                let address = process
+                    .listen(at, OneOrigin { endpoints, gateway }, places)
+                    .await?;
+                (process.token_service, process.gateway) = (Some(address), Some(address));
+            }
+            (token_service, gateway) => {
+                if let Some((listen, endpoints)) = token_service {
+                    process.token_service = Some(process.listen(listen, endpoints, MAX_CONNECTIONS).await?);
+                }
+                if let Some((listen, places, gateway)) = gateway {
+                    process.gateway = Some(process.listen(listen, gateway, places).await?);
+                }
+            }
+        }
+        if let Some((listen, endpoints)) = admin {
+            process.admin = Some(process.listen(listen, endpoints, MAX_CONNECTIONS).await?);
+        }
+        // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
+        let _ = shared.revocations.view().await;
+        process.background.spawn(shared.revocations.clone().follow());
+        process.background.spawn(trim(shared));
+        Ok(process)
+    }
+
+    /// Serves `handler` at an address until the process stops.
+    pub async fn listen<H: Handler>(
+        &mut self,
+        at: SocketAddr,
+        handler: H,
+        places: usize,
+    ) -> Result<SocketAddr, StartError> {
+        let failed = |error| StartError(format!("cannot listen on {at}: {error}"));
+        let listener = TcpListener::bind(at).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let shutdown = self.shutdown.clone();
+        self.listeners
+            .spawn(listener::serve(listener, Arc::new(handler), places, shutdown));
+        Ok(address)
+    }
+
+    /// Stops accepting, and ends when what is under way is done, or cut off.
+    pub async fn stop(mut self) {
+        self.stop.now();
+        while self.listeners.join_next().await.is_some() {}
+        self.background.abort_all();
+    }
+}
+
+/// What the roles of one process share.
+struct Shared {
+    issuers: Arc<Issuers>,
+    store: Arc<dyn EntryStore>,
+    revocations: Arc<Revocations>,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+}
+
+impl Shared {
+    fn token_service(&self, settings: token_service::Config, mint: Mint) -> Arc<TokenService> {
+        let publisher = Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone());
+        let (issuers, revoker) = (self.issuers.clone(), Arc::new(self.revoker()));
+        Arc::new(TokenService::new(
+            settings.clients,
+            mint,
+            issuers,
+            publisher,
+            revoker,
+            self.clock.clone(),
+        ))
+    }
+
+    fn resolver(&self) -> Resolver {
+        Resolver::new(
+            self.issuers.clone(),
+            self.store.clone(),
+            self.revocations.clone(),
+            self.secrets.clone(),
+            self.clock.clone(),
+        )
+    }
+
+    fn revoker(&self) -> Revoker {
+        Revoker::new(
+            self.issuers.clone(),
+            self.store.clone(),
+            self.revocations.clone(),
+            self.secrets.clone(),
+            self.clock.clone(),
+        )
+    }
+}
+
+/// Removes from the log, once a minute, what cannot kill anything any more (PROTOCOL rule 13).
+async fn trim(shared: Shared) {
+    let kept = shared.issuers.longest_lifetime() + RECORD_MARGIN + Duration::from_secs(60);
+    loop {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let end = UnixTime::from_secs(shared.clock.now().as_secs().saturating_sub(kept.as_secs()));
+        if let Err(error) = shared.store.trim(end).await {
+            tracing::warn!(%error, "the revocation log was not trimmed");
+        }
+    }
+}
+
+/// Endpoints of ours, with the paths they stand at where something else has the rest.
+pub struct Endpoints {
+    router: Router,
+    paths: Paths,
+}
+
+impl Endpoints {
+    /// Endpoints that have a listener of their own.
+    pub fn everywhere(router: Router) -> Self {
+        Self {
+            router,
+            paths: Paths::none(),
+        }
+    }
+}
+
+impl Handler for Endpoints {
+    async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        match self
+            .router
+            .clone()
+            .oneshot(request.map(axum::body::Body::new))
+            .await
+        {
+            Ok(response) => response.map(Body::Routed),
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Token service and gateway on one listener, so that token endpoint and API have one origin.
+struct OneOrigin {
+    endpoints: Endpoints,
+    gateway: Gateway,
+}
+
+impl Handler for OneOrigin {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        if self.endpoints.paths.contain(request.uri().path()) {
+            self.endpoints.handle(peer, request).await
+        } else {
+            self.gateway.handle(peer, request).await
+        }
+    }
+}
+
+/// The deployment secret of a process that has all roles: made on first start, kept in the data folder.
+fn secret_in(data: &Path) -> Result<Secret, StartError> {
+    let path = data.join("secret");
+    let failed =
+        |reason: &dyn fmt::Display| StartError(format!("deployment secret {}: {reason}", path.display()));
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            crate::config::refuse_readable_by_others(&path).map_err(|reason| failed(&reason))?;
+            Zeroizing::new(text)
+                .parse()
+                .map_err(|error: SecretError| failed(&error))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let secret = Secret::generate(NonZeroU8::MIN);
+            mint::write_private(&path, secret.expose().as_bytes()).map_err(|error| failed(&error))?;
+            Ok(secret)
+        }
+        Err(error) => Err(failed(&error)),
+    }
+}
+
+fn mint_for(
+    settings: &token_service::Config,
+    issuers: &[keys::Config],
+    data: &Path,
+) -> Result<Mint, StartError> {
+    let name = issuer_name(&settings.issuer);
+    let algorithm = issuers
+        .iter()
+        .find(|issuer| issuer.issuer == name)
+        .and_then(|issuer| issuer.algorithms.first());
+    let algorithm = algorithm.ok_or_else(|| StartError(format!("{name} is none of the issuers")))?;
+    let key = mint::key_in(data, *algorithm).map_err(StartError::new)?;
+    Ok(Mint::new(key, name, settings.lifetime))
+}
+
+fn issuers_of(configs: &[keys::Config], mint: Option<&Mint>) -> Result<Issuers, StartError> {
+    let source = |config: &keys::Config| -> Result<Box<dyn KeySource>, StartError> {
+        let failed = |reason: &dyn fmt::Display| StartError(format!("keys of {}: {reason}", config.issuer));
+        let text = match (&config.keys, mint) {
+            (keys::Source::File(path), _) => std::fs::read(path).map_err(|error| failed(&error))?,
+            (keys::Source::Mint, Some(mint)) => mint.jwk_set().to_string().into_bytes(),
+            (keys::Source::Mint, None) => return Err(failed(&"no token service here signs for it")),
+        };
+        let fixed = Fixed::read(&text, config).map_err(|error| failed(&error))?;
+        if fixed.is_empty() {
+            return Err(failed(&"none of them can be used"));
+        }
+        Ok(Box::new(fixed))
+    };
+    let sources: Result<Vec<_>, _> = configs
+        .iter()
+        .map(|config| Ok((config.clone(), source(config)?)))
+        .collect();
+    Ok(Issuers::new(sources?))
+}
+
+/// The issuer identifier of that URL: without the `/` that a URL without a path is written with.
+pub fn issuer_name(url: &Url) -> String {
+    let text = url.as_str();
+    if url.path() == "/" {
+        text.trim_end_matches('/').to_owned()
+    } else {
+        text.to_owned()
+    }
+}
+
+impl StartError {
+    fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}

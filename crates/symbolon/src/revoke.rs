@@ -1,0 +1,239 @@
+//! What a revocation writes: records that kill under every name a token has, and a tombstone (PROTOCOL rules 1 to 4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use symbolon_core::{
+    EntryKey, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets, Stored, Tombstone,
+    UnixTime, VerifiedJwt,
+};
+
+use crate::clock::Clock;
+use crate::keys::Issuers;
+use crate::resolve::{Outage, Unresolved};
+use crate::revocations::Revocations;
+use crate::store::{EntryStore, RECORD_MARGIN, StoreError};
+
+/// Revokes tokens, for whoever was allowed to ask: a client at the revocation endpoint, an operator.
+pub struct Revoker {
+    issuers: Arc<Issuers>,
+    store: Arc<dyn EntryStore>,
+    revocations: Arc<Revocations>,
+    secrets: Secrets,
+    clock: Arc<dyn Clock>,
+}
+
+/// What a token that is to be revoked turns out to be.
+pub enum Found {
+    /// A live token. It is opened before it is revoked, so that its `jti` is known: an ECDSA signature has a twin.
+    Live(Box<VerifiedJwt>),
+    /// It is revoked already. Revoking it again makes sure of it.
+    Revoked(Tombstone),
+    /// It has expired.
+    Expired,
+    /// The store has nothing of it that can be read. A gateway may hold what the store has lost.
+    Unknown,
+}
+
+/// Who asks, and so how much of the records' room is theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client.
+    Client,
+    /// An operator, who may still revoke when clients have filled the room.
+    Operator,
+}
+
+impl Revoker {
+    /// Revokes in `store` and its log.
+    pub fn new(
+        issuers: Arc<Issuers>,
+        store: Arc<dyn EntryStore>,
+        revocations: Arc<Revocations>,
+        secrets: Secrets,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            issuers,
+            store,
+            revocations,
+            secrets,
+            clock,
+        }
+    }
+
+    /// Looks at a token that is to be revoked.
+    pub async fn find(&self, token: &OpaqueToken) -> Result<Found, Outage> {
+        let entry = match self.store.get(token.entry_key()).await {
+            Ok(Stored::Live(entry)) => entry,
+            Ok(Stored::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
+            Ok(Stored::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
+            Err(error) => return Err(Outage::Store(error)),
+        };
+        let glued = entry
+            .open(token, &self.secrets)
+            .ok()
+            .and_then(|half| half.glue(token).ok());
+        let Some(glued) = glued else {
+            return Ok(Found::Unknown);
+        };
+        match self.issuers.policy().rules.verify_issued(glued, self.clock.now()) {
+            Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
+            Err(Rejection::Expired) => Ok(Found::Expired),
+            Err(Rejection::KeysUnavailable) => Err(Outage::Keys),
+            Err(_) => Ok(Found::Unknown),
+        }
+    }
+
+    /// Revokes what was found. When it returns, the revocation is acknowledged.
+    pub async fn revoke(&self, token: &OpaqueToken, found: &Found, asker: Asker) -> Result<(), Outage> {
+        let key = token.entry_key();
+        match found {
+            Found::Expired => Ok(()),
+            Found::Live(jwt) => {
+                let until = jwt.expires_at().plus(RECORD_MARGIN);
+                let jti_of = |secret: &Secret| (RecordType::Jti, jwt.jti_id(secret));
+                let records = [vec![self.token_record(key, until)], self.records(jti_of, until)].concat();
+                let secret = self.secrets.newest();
+                let tombstone = Tombstone {
+                    secret: secret.number().get(),
+                    expires_at: until,
+                    jti: jwt.jti_id(secret),
+                };
+                self.append(&records, Some((key, tombstone)), asker).await
+            }
+            Found::Revoked(tombstone) => {
+                let until = tombstone.expires_at;
+                let jti = Record {
+                    kind: RecordType::Jti,
+                    id: tombstone.jti,
+                    secret: tombstone.secret,
+                    ..unplaced(until)
+                };
+                self.append(
+                    &[self.token_record(key, until), jti],
+                    Some((key, *tombstone)),
+                    asker,
+                )
+                .await
+            }
+            Found::Unknown => {
+                self.append(&[self.token_record(key, self.latest_end())], None, asker)
+                    .await
+            }
+        }
+    }
+
+    /// Revokes the JWT of that issuer with that `jti`, whether or not anybody has seen it yet.
+    pub async fn revoke_jti(&self, issuer: &str, jti: &str, asker: Asker) -> Result<(), Outage> {
+        let of = |secret: &Secret| {
+            (
+                RecordType::Jti,
+                RecordId::of(secret, RecordType::Jti, issuer, jti.as_bytes()),
+            )
+        };
+        let records = self.records(of, self.latest_end());
+        self.append(&records, None, asker).await
+    }
+
+    /// The issuers whose tokens can be named.
+    pub fn issuers(&self) -> impl Iterator<Item = &str> {
+        self.issuers.configs().map(|config| config.issuer.as_str())
+    }
+
+    /// Reads what somebody presents for revocation.
+    pub fn parse(&self, text: &str) -> Option<OpaqueToken> {
+        OpaqueToken::parse(text, &self.issuers.policy().lengths).ok()
+    }
+
+    async fn append(
+        &self,
+        records: &[Record],
+        tombstone: Option<(EntryKey, Tombstone)>,
+        asker: Asker,
+    ) -> Result<(), Outage> {
+        if self.revocations.is_full_for(asker) {
+            return Err(Outage::Store(StoreError::Full));
+        }
+        self.revocations
+            .revoke(records, tombstone)
+            .await
+            .map_err(Outage::Store)
+    }
+
+    /// The record under every secret that is held: a reader may hold only some of them (PROTOCOL §2).
+    fn records(&self, of: impl Fn(&Secret) -> (RecordType, RecordId), until: UnixTime) -> Vec<Record> {
+        let record = |secret: &Secret| {
+            let (kind, id) = of(secret);
+            Record {
+                kind,
+                id,
+                secret: secret.number().get(),
+                ..unplaced(until)
+            }
+        };
+        self.secrets.iter().map(record).collect()
+    }
+
+    fn token_record(&self, key: EntryKey, until: UnixTime) -> Record {
+        let secret = self.secrets.newest().number().get();
+        Record {
+            kind: RecordType::Token,
+            id: RecordId::of_token(key),
+            secret,
+            ..unplaced(until)
+        }
+    }
+
+    /// When the last of all tokens that exist now has ended, and clocks have been allowed for.
+    fn latest_end(&self) -> UnixTime {
+        self.clock
+            .now()
+            .plus(self.issuers.longest_lifetime() + RECORD_MARGIN)
+    }
+}
+
+/// A record that is placed by its append.
+fn unplaced(keep_until: UnixTime) -> Record {
+    Record {
+        kind: RecordType::Token,
+        secret: 0,
+        id: RecordId::default(),
+        keep_until,
+        before: UnixTime::default(),
+        position: Mark::default(),
+    }
+}
+
+impl From<Outage> for Unresolved {
+    fn from(outage: Outage) -> Self {
+        Self::Unavailable(outage)
+    }
+}
+
+/// How often one asker may do something that costs room for long: so many a second, and a few at once.
+pub struct Bucket {
+    level: f64,
+    filled_at: Duration,
+}
+
+impl Bucket {
+    /// A full bucket.
+    pub const fn full(burst: f64) -> Self {
+        Self {
+            level: burst,
+            filled_at: Duration::ZERO,
+        }
+    }
+
+    /// Takes one, if there is one.
+    pub fn take(&mut self, now: Duration, per_second: f64, burst: f64) -> bool {
+        self.level = (self.level + now.saturating_sub(self.filled_at).as_secs_f64() * per_second).min(burst);
+        self.filled_at = now;
+        let taken = self.level >= 1.0;
+        if taken {
+            self.level -= 1.0;
+        }
+        taken
+    }
+}

@@ -1,0 +1,199 @@
+//! Obtains a JWT by signing one here (RFC 9068).
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+use symbolon_core::{
+    Algorithm, SigningError, SigningKey, UnixTime, UnverifiedJwt, base64url, json as strict,
+};
+use zeroize::Zeroizing;
+
+use super::Client;
+
+/// Signs access tokens.
+pub struct Mint {
+    key: SigningKey,
+    issuer: String,
+    lifetime: Duration,
+}
+
+/// What a client asked for and may have.
+pub struct Grant<'a> {
+    /// To whom.
+    pub client: &'a Client,
+    /// For which resource.
+    pub audience: &'a str,
+    /// What it allows, as the `scope` value.
+    pub scope: &'a str,
+}
+
+/// A signing key that cannot be had from its file.
+#[derive(Debug)]
+pub struct KeyFileError {
+    path: PathBuf,
+    reason: String,
+}
+
+impl Mint {
+    /// Signs as `issuer`, tokens that live for `lifetime`.
+    pub fn new(key: SigningKey, issuer: String, lifetime: Duration) -> Self {
+        Self {
+            key,
+            issuer,
+            lifetime,
+        }
+    }
+
+    /// Signs a token. `sub` is the client itself: this token service has no users whose names it could take (TS-06).
+    pub fn sign(&self, grant: &Grant<'_>, now: UnixTime) -> Result<UnverifiedJwt, SigningError> {
+        let mut claims = json!({
+            "iss": self.issuer,
+            "aud": grant.audience,
+            "sub": grant.client.id,
+            "client_id": grant.client.id,
+            "iat": now.as_secs(),
+            "exp": now.plus(self.lifetime).as_secs(),
+            "jti": base64url::encode(&symbolon_core::random::<16>()),
+        });
+        if !grant.scope.is_empty() {
+            claims["scope"] = grant.scope.into();
+        }
+        self.key.sign("at+jwt", &claims)
+    }
+
+    /// How long its tokens live.
+    pub fn lifetime(&self) -> Duration {
+        self.lifetime
+    }
+
+    /// Its issuer identifier.
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// The JWK Set that its tokens are verified with.
+    pub fn jwk_set(&self) -> serde_json::Value {
+        json!({ "keys": [self.key.public_jwk()] })
+    }
+}
+
+/// The signing key in the data folder; made on first start, readable by its owner alone.
+pub fn key_in(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
+    let path = key_file(data, algorithm);
+    match fs::read(&path) {
+        Ok(text) => read_key(&path, &Zeroizing::new(text), algorithm),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => generate_key(data, algorithm),
+        Err(error) => Err(KeyFileError::new(&path, error)),
+    }
+}
+
+/// Makes a signing key in the data folder. Does not replace one.
+pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
+    let path = key_file(data, algorithm);
+    let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
+    let der = key.to_pkcs8().map_err(|error| KeyFileError::new(&path, error))?;
+    let encoded = Zeroizing::new(base64url::encode(&der));
+    let text = json!({ "alg": algorithm.name(), "kid": key.kid(), "pkcs8": encoded.as_str() });
+    write_private(&path, text.to_string().as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
+    Ok(key)
+}
+
+/// Where the data folder keeps the key of that algorithm.
+pub fn key_file(data: &Path, algorithm: Algorithm) -> PathBuf {
+    data.join(format!("signing-key-{algorithm}.json"))
+}
+
+/// Writes a new file that its owner alone can read, whole or not at all.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let unfinished = path.with_extension(format!("{}.new", std::process::id()));
+    let written = (|| {
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        // A link fails where something is already; a rename would replace what another process has just made.
+        fs::hard_link(&unfinished, path)
+    })();
+    let _ = fs::remove_file(&unfinished);
+    written
+}
+
+fn read_key(path: &Path, text: &[u8], algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
+    let wrong = |reason: &dyn fmt::Display| KeyFileError::new(path, reason);
+    let mode = fs::metadata(path)
+        .map_err(|error| wrong(&error))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        return Err(wrong(&"others can read it (chmod 600)"));
+    }
+    let members = strict::parse_object(text).map_err(|error| wrong(&error))?;
+    let member = |name: &str| members.get(name).and_then(strict::Value::as_str);
+    if member("alg") != Some(algorithm.name()) {
+        return Err(wrong(&"its alg is another"));
+    }
+    let der = member("pkcs8")
+        .and_then(base64url::decode)
+        .map(Zeroizing::new)
+        .ok_or_else(|| wrong(&"no pkcs8 in it"))?;
+    SigningKey::from_pkcs8(algorithm, &der).map_err(|error| wrong(&error))
+}
+
+impl KeyFileError {
+    fn new(path: &Path, reason: impl fmt::Display) -> Self {
+        Self {
+            path: path.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for KeyFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signing key {}: {}", self.path.display(), self.reason)
+    }
+}
+
+impl std::error::Error for KeyFileError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_its_owner_alone_reads_it() {
+        let data = tempfile::tempdir().unwrap();
+        for algorithm in SigningKey::ALGORITHMS {
+            let made = key_in(data.path(), algorithm).unwrap();
+            let path = key_file(data.path(), algorithm);
+            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+            assert_eq!(key_in(data.path(), algorithm).unwrap().kid(), made.kid());
+            assert!(generate_key(data.path(), algorithm).is_err(), "it replaces none");
+            assert_eq!(key_in(data.path(), algorithm).unwrap().kid(), made.kid());
+
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(
+                key_in(data.path(), algorithm)
+                    .unwrap_err()
+                    .to_string()
+                    .ends_with("(chmod 600)")
+            );
+        }
+        assert_eq!(
+            fs::read_dir(data.path()).unwrap().count(),
+            3,
+            "nothing unfinished is left"
+        );
+    }
+}
