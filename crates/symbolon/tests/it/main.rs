@@ -1,0 +1,4 @@
+//! Tests of the roles: each starts the real thing on loopback, in this process or as the program.
+
+mod flow;
+mod support;

@@ -1,0 +1,13 @@
+//! What the tests start and look at.
+
+mod api;
+mod deployment;
+mod http;
+mod output;
+mod program;
+
+pub use api::Api;
+pub use deployment::{CLIENT, CLIENT_SECRET, Deployment, FaultyStore, SCOPE, free_port};
+pub use http::{Answer, form, get, post, request};
+pub use output::canary;
+pub use program::Program;

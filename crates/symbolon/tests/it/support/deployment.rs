@@ -1,0 +1,273 @@
+//! Token service, gateway and API in this process.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use symbolon::clock::ManualClock;
+use symbolon::config::Config;
+use symbolon::process::Process;
+use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
+use symbolon::token_service::Client;
+use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon_core::{
+    Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
+    sha256,
+};
+use tempfile::TempDir;
+
+use super::{Answer, Api, canary, form, get, output, post};
+
+/// The client of the tests. Its id stands in claims, so it may stand in no log.
+pub const CLIENT: &str = "canary-client-7f3a";
+/// Its secret, with characters that have to be encoded.
+pub const CLIENT_SECRET: &str = "canary secret+/%=: 51c9d2";
+/// What its tokens allow.
+pub const SCOPE: &str = "canary:orders.read";
+/// The operators' token.
+pub const OPERATOR: &str = "canary-operator-0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// Everything that one token passes, with a clock and a store that the test has in hand.
+pub struct Deployment {
+    pub process: Process,
+    pub api: Api,
+    pub clock: Arc<ManualClock>,
+    pub store: Arc<FaultyStore>,
+    pub token_service: SocketAddr,
+    pub gateway: SocketAddr,
+    pub admin: SocketAddr,
+    data: TempDir,
+}
+
+impl Deployment {
+    /// Starts it with ES256 and tokens of kind `signature`.
+    pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// Starts it with other settings.
+    pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        output::log();
+        for secret in [CLIENT, CLIENT_SECRET, SCOPE, OPERATOR] {
+            canary(secret);
+        }
+        let api = Api::start().await;
+        let data = tempfile::tempdir().unwrap();
+        let mut config = settings(&api, data.path());
+        change(&mut config);
+        // Real time, so that other libraries' clocks agree; it stands still until the test moves it.
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let clock = Arc::new(ManualClock::at(UnixTime::from_secs(now)));
+        let store = Arc::new(FaultyStore {
+            inner: MemoryStore::new(clock.clone(), 64 * 1024 * 1024),
+            down: AtomicBool::new(false),
+        });
+        let process = Process::start(config, store.clone(), clock.clone())
+            .await
+            .unwrap();
+        let deployment = Self {
+            token_service: process.token_service.unwrap(),
+            gateway: process.gateway.unwrap(),
+            admin: process.admin.unwrap(),
+            process,
+            api,
+            clock,
+            store,
+            data,
+        };
+        deployment
+            .api
+            .trust(&get(deployment.token_service, "/jwks", &[]).await.json());
+        deployment
+    }
+
+    /// The folder with its keys.
+    pub fn data(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
+    /// Asks for a token, by secret in the body, with further parameters.
+    pub async fn ask(&self, parameters: &[(&str, &str)]) -> Answer {
+        let credentials = [
+            ("grant_type", "client_credentials"),
+            ("client_id", CLIENT),
+            ("client_secret", CLIENT_SECRET),
+        ];
+        post(
+            self.token_service,
+            "/token",
+            &[],
+            &form(&[&credentials, parameters].concat()),
+        )
+        .await
+    }
+
+    /// A token.
+    pub async fn token(&self) -> String {
+        let answer = self.ask(&[]).await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        canary(&token);
+        token
+    }
+
+    /// Calls the API with a token.
+    pub async fn call(&self, token: &str) -> Answer {
+        get(
+            self.gateway,
+            "/orders/1",
+            &[("authorization", &format!("Bearer {token}"))],
+        )
+        .await
+    }
+
+    /// Revokes a token as its client.
+    pub async fn revoke(&self, token: &str) -> Answer {
+        let parameters = [
+            ("client_id", CLIENT),
+            ("client_secret", CLIENT_SECRET),
+            ("token", token),
+        ];
+        post(self.token_service, "/revoke", &[], &form(&parameters)).await
+    }
+}
+
+fn settings(api: &Api, data: &std::path::Path) -> Config {
+    let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
+    let token_service: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let issuer = format!("http://{token_service}");
+    Config {
+        secrets: None,
+        data: data.to_owned(),
+        store: store::Config::Memory { max_bytes: 0 },
+        revocations: revocations::Config {
+            max_bytes: 64 * 1024 * 1024,
+            detect: Duration::from_secs(2),
+            tolerate: Duration::ZERO,
+        },
+        issuers: vec![keys::Config {
+            issuer: issuer.clone(),
+            profile: Profile::Rfc9068,
+            algorithms: vec![Algorithm::Es256],
+            tokens: TokenKind::Signature,
+            max_lifetime: Duration::from_secs(3600),
+            keys: keys::Source::Mint,
+        }],
+        token_service: Some(token_service::Config {
+            listen: token_service,
+            issuer: issuer.parse().unwrap(),
+            lifetime: Duration::from_secs(600),
+            clients: vec![Client {
+                id: CLIENT.into(),
+                secret_sha256: sha256(CLIENT_SECRET.as_bytes()),
+                audiences: vec![api.url()],
+                scopes: vec![SCOPE.into(), "canary:orders.write".into()],
+            }],
+        }),
+        gateway: Some(gateway::Config {
+            listen,
+            realm: "tests".into(),
+            trusted_proxies: Vec::new(),
+            strip: Vec::new(),
+            max_connections: 1_000,
+            routes: vec![route(api, "/")],
+        }),
+        admin: Some(admin::Config {
+            listen,
+            token: Some(admin::Token(OPERATOR.to_owned().into())),
+        }),
+        log: telemetry::Format::Text,
+    }
+}
+
+/// A route to the API.
+pub fn route(api: &Api, path: &str) -> gateway::Route {
+    gateway::Route {
+        host: None,
+        path: path.into(),
+        resource_server: api.url().parse().unwrap(),
+        ca: None,
+        audience: Some(api.url()),
+        scopes: vec![SCOPE.into()],
+        max_authorization: 8_000,
+        timeout: Duration::from_secs(5),
+        cors_origins: Vec::new(),
+    }
+}
+
+/// A port that was free a moment ago: an issuer has to know its own before it listens.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
+}
+
+/// The memory store, made to fail.
+pub struct FaultyStore {
+    inner: MemoryStore,
+    down: AtomicBool,
+}
+
+impl FaultyStore {
+    /// Takes it down, or brings it back.
+    pub fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    fn up(&self) -> Result<&MemoryStore, StoreError> {
+        if self.down.load(Ordering::SeqCst) {
+            Err(StoreError::Unavailable("a test took it down"))
+        } else {
+            Ok(&self.inner)
+        }
+    }
+}
+
+#[async_trait]
+impl EntryStore for FaultyStore {
+    async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
+        self.up()?.begin(ledger).await
+    }
+
+    async fn publish(
+        &self,
+        key: EntryKey,
+        entry: &Entry,
+        expires_at: UnixTime,
+    ) -> Result<Published, StoreError> {
+        self.up()?.publish(key, entry, expires_at).await
+    }
+
+    async fn put_grant(
+        &self,
+        key: LedgerKey,
+        grant: GrantId,
+        expires_at: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.up()?.put_grant(key, grant, expires_at).await
+    }
+
+    async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+        self.up()?.get(key).await
+    }
+
+    async fn revoke(
+        &self,
+        records: &[Record],
+        tombstone: Option<(EntryKey, Tombstone)>,
+    ) -> Result<Mark, StoreError> {
+        self.up()?.revoke(records, tombstone).await
+    }
+
+    async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
+        self.up()?.follow(after, wait).await
+    }
+
+    async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
+        self.up()?.trim(appended_before).await
+    }
+}

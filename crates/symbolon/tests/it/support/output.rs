@@ -1,0 +1,58 @@
+//! What this test run prints, and what must never stand in it (OP-01).
+//!
+//! `scripts/test` names a folder in `SYMBOLON_TEST_OUTPUT`; every log goes there, every secret that a test sees goes
+//! into `canaries/` beside them, and `scripts/leak-check` looks for the one in the other when all tests are done.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{LazyLock, Mutex, Once};
+
+static CANARIES: LazyLock<Mutex<File>> = LazyLock::new(|| {
+    let folder = folder().join("canaries");
+    std::fs::create_dir_all(&folder).unwrap();
+    Mutex::new(append_to(&folder.join(format!("{}.txt", std::process::id()))))
+});
+
+/// Notes a token, a JWT, a secret or a claim that no log may show.
+pub fn canary(secret: &str) {
+    assert!(secret.len() >= 12, "too short to be looked for");
+    writeln!(CANARIES.lock().unwrap(), "{secret}").unwrap();
+}
+
+/// Sends everything that this process logs, down to the last detail of our own crates, into the folder.
+pub fn log() {
+    static LOGGING: Once = Once::new();
+    LOGGING.call_once(|| {
+        let file = append_to(&folder().join(format!("in-process-{}.log", std::process::id())));
+        tracing_subscriber::fmt()
+            .with_env_filter("trace")
+            .with_writer(Mutex::new(file))
+            .json()
+            .init();
+    });
+}
+
+/// A file for the output of a program.
+pub fn file(name: &str) -> File {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    append_to(&folder().join(format!("{name}-{}-{count}.log", std::process::id())))
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test run is told by its environment where to write"
+)]
+fn folder() -> PathBuf {
+    let folder = std::env::var_os("SYMBOLON_TEST_OUTPUT").map_or_else(
+        || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("output"),
+        PathBuf::from,
+    );
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+fn append_to(path: &std::path::Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).unwrap()
+}
