@@ -128,8 +128,9 @@ impl OpenEntry {
 
     /// The nonce is an argument for the vectors alone. The key follows from the token, and a deterministic signature
     /// can come again with another lineage: a nonce that repeats would then give both plaintexts away (ST-06).
+    #[allow(clippy::expect_used, reason = "no longer signing input is taken")]
     fn seal_with(&self, token: &OpaqueToken, number: u8, key: &Key, nonce: [u8; NONCE_OCTETS]) -> Entry {
-        let length = u32::try_from(self.signing_input.len()).expect("a signing input is below 64 KiB");
+        let length = u32::try_from(self.signing_input.len()).expect("it is below 64 KiB");
         let padded = (FIXED_OCTETS + self.signing_input.len()).next_multiple_of(PADDING_STEP);
         let mut text = Zeroizing::new(Vec::with_capacity(padded + TAG_OCTETS));
         text.push(KIND);

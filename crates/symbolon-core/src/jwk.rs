@@ -185,9 +185,9 @@ fn refuse_mixed<'a>(jwks: impl Iterator<Item = &'a Object>) -> Result<(), JwkSet
     let (mut symmetric, mut asymmetric) = (false, false);
     for jwk in jwks {
         if is_symmetric(jwk) {
-            symmetric = true
+            symmetric = true;
         } else {
-            asymmetric = true
+            asymmetric = true;
         }
     }
     if symmetric && asymmetric {

@@ -304,13 +304,11 @@ impl VerifiedJwt {
 
     /// The identifier of the record that kills it under any signature: of its `jti`, or without one of its content.
     pub fn jti_id(&self, secret: &Secret) -> RecordId {
-        match &self.claims.jti {
-            Some(jti) => RecordId::of(secret, RecordType::Jti, self.issuer(), jti.as_bytes()),
-            None => {
-                let content = crypto::sha256(self.jwt.signing_input().as_bytes());
-                RecordId::of(secret, RecordType::Jti, self.issuer(), &content)
-            }
-        }
+        let of = |value: &[u8]| RecordId::of(secret, RecordType::Jti, self.issuer(), value);
+        self.claims.jti.as_ref().map_or_else(
+            || of(&crypto::sha256(self.jwt.signing_input().as_bytes())),
+            |jti| of(jti.as_bytes()),
+        )
     }
 
     /// Every record, under that secret, that would kill it; a watermark only if it came later.
