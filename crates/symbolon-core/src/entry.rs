@@ -92,10 +92,15 @@ const FIXED_OCTETS: usize = 1 + 16 + 16 + 16 + 4;
 const KIND: u8 = 0;
 /// Plaintexts are padded to steps of so many octets, so that lengths tell little (ST-08).
 const PADDING_STEP: usize = 256;
-const MAX_ENTRY: usize = PREFIX_OCTETS
-    + NONCE_OCTETS
-    + (FIXED_OCTETS + MAX_SIGNING_INPUT).next_multiple_of(PADDING_STEP)
-    + TAG_OCTETS;
+/// Octets of an entry besides its plaintext.
+const FRAME_OCTETS: usize = PREFIX_OCTETS + NONCE_OCTETS + TAG_OCTETS;
+const MIN_ENTRY: usize = FRAME_OCTETS + PADDING_STEP;
+const MAX_ENTRY: usize = 64 * 1024;
+/// What can be split fits into an entry, and nothing longer.
+const _: () = {
+    let blocks = (MAX_ENTRY - FRAME_OCTETS) / PADDING_STEP;
+    assert!(FIXED_OCTETS + MAX_SIGNING_INPUT == blocks * PADDING_STEP);
+};
 
 impl OpenEntry {
     pub(crate) fn new(signing_input: &str, lineage: Lineage) -> Self {
@@ -203,9 +208,7 @@ impl Stored {
     pub fn from_bytes(octets: &[u8]) -> Result<Self, EntryError> {
         match octets.first() {
             Some(&VERSION) => {
-                let least = PREFIX_OCTETS + NONCE_OCTETS + PADDING_STEP + TAG_OCTETS;
-                let fits = (least..=MAX_ENTRY).contains(&octets.len());
-                if fits {
+                if (MIN_ENTRY..=MAX_ENTRY).contains(&octets.len()) {
                     Ok(Self::Live(Entry(octets.into())))
                 } else {
                     Err(EntryError::Length)
@@ -232,6 +235,10 @@ impl Tombstone {
         let octets: &[u8; TOMBSTONE_OCTETS] = octets.try_into().map_err(|_| EntryError::Length)?;
         let [_, secret, rest @ ..] = octets;
         let (expiry, jti) = rest.split_first_chunk().ok_or(EntryError::Length)?;
+        // Under a number that is not held it is a tombstone all the same: the token stays revoked.
+        if *secret == 0 {
+            return Err(EntryError::UnknownSecret(0));
+        }
         Ok(Self {
             secret: *secret,
             expires_at: UnixTime::from_secs(u64::from_be_bytes(*expiry)),

@@ -29,8 +29,8 @@ pub enum JwtError {
     Length,
 }
 
-/// Longest JWS Signing Input that is taken, in octets (GW-30).
-pub const MAX_SIGNING_INPUT: usize = 64 * 1024;
+/// Longest JWS Signing Input that is taken, in octets: what an entry of 64 KiB holds (GW-30).
+pub const MAX_SIGNING_INPUT: usize = 65_227;
 
 impl UnverifiedJwt {
     /// Reads the compact serialization.
