@@ -3,6 +3,7 @@
 //! Each test states how many cases it ran, so that a file that vanishes or shrinks cannot pass. Where this crate decides
 //! otherwise than a case says, the case stands in [`DIFFERENCES`] with the reason, and nowhere else.
 
+mod entry;
 mod split;
 
 use serde_json::Value;
