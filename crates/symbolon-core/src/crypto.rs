@@ -53,7 +53,7 @@ pub(crate) fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8]) -> Key {
     out
 }
 
-fn hkdf_sha256_into(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) -> Result<(), Failed> {
+pub(crate) fn hkdf_sha256_into(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) -> Result<(), Failed> {
     struct Octets(usize);
     impl hkdf::KeyType for Octets {
         fn len(&self) -> usize {
