@@ -351,6 +351,8 @@ impl Claims {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(Rejection::Claim(claim)),
         };
+        // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
+        let name = |claim| text(claim).map(|text| text.filter(|text| !text.is_empty()));
         let date = |claim: &'static str| {
             payload
                 .get(claim)
@@ -361,14 +363,15 @@ impl Claims {
             expires_at: date("exp")?.ok_or(Rejection::Claim("exp"))?,
             issued_at: date("iat")?.ok_or(Rejection::Claim("iat"))?,
             not_before: date("nbf")?.unwrap_or_default(),
-            subject: text("sub")?,
-            client: text("client_id")?,
-            jti: text("jti")?.filter(|jti| !jti.is_empty()),
-            session: text("sid")?.filter(|sid| !sid.is_empty()),
+            subject: name("sub")?,
+            client: name("client_id")?,
+            jti: name("jti")?,
+            session: name("sid")?,
             audiences: audiences(payload.get("aud"))?,
             scopes: text("scope")?
                 .unwrap_or_default()
                 .split(' ')
+                .filter(|scope| !scope.is_empty())
                 .map(str::to_owned)
                 .collect(),
             confirmation: payload.contains_key("cnf"),
