@@ -104,8 +104,12 @@ impl SigningKey {
     /// Signs `claims` as a JWT of that `typ`.
     pub fn sign(&self, typ: &str, claims: &Value) -> Result<UnverifiedJwt, SigningError> {
         let header = json!({ "alg": self.algorithm.name(), "typ": typ, "kid": self.kid });
+        self.sign_parts(&header, claims)
+    }
+
+    pub(crate) fn sign_parts(&self, header: &Value, claims: &Value) -> Result<UnverifiedJwt, SigningError> {
         let encode = |value: &Value| base64url::encode(value.to_string().as_bytes());
-        let mut text = Zeroizing::new(format!("{}.{}", encode(&header), encode(claims)));
+        let mut text = Zeroizing::new(format!("{}.{}", encode(header), encode(claims)));
         let signature = self
             .key
             .sign(text.as_bytes())
