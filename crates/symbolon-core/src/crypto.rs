@@ -41,6 +41,13 @@ pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     out
 }
 
+/// HMAC-SHA-256 with a key of any length: for showing what [`hkdf_sha256`] warns of.
+#[cfg(test)]
+pub(crate) fn hmac_sha256_of_any_key(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    tag.as_ref().try_into().expect("32 octets")
+}
+
 /// HKDF-SHA-256, Extract and then Expand (RFC 5869 §2.2, §2.3).
 ///
 /// A secret belongs into `ikm`, never into `salt` and never straight into Expand: HMAC replaces a key of more than
