@@ -71,7 +71,7 @@ pub enum JwkSetError {
     Form,
     /// Over 256 KiB or over 100 keys.
     Size,
-    /// Symmetric and asymmetric keys in one set.
+    /// Symmetric and asymmetric keys in one configured set. In one from a URL, symmetric keys are skipped.
     Mixed,
 }
 
@@ -105,7 +105,9 @@ impl JwkSet {
                 }
             })
             .collect();
-        refuse_mixed(members.iter().flatten().copied())?;
+        if provenance == Provenance::Configured {
+            refuse_mixed(members.iter().flatten().copied())?;
+        }
 
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (index, jwk) in members.into_iter().enumerate() {
@@ -538,6 +540,21 @@ mod tests {
         assert_eq!(parse(&padded(256 * 1024 + 1)), Err(JwkSetError::Size));
         let mixed = json!({ "keys": [{ "kty": "oct" }, key(Algorithm::Es256)] }).to_string();
         assert_eq!(parse(&mixed), Err(JwkSetError::Mixed));
+    }
+
+    // MD-07, MD-08: an issuer that leaks a key of another kind does not take its own tokens down with it.
+    #[test]
+    fn a_symmetric_key_from_a_url_is_skipped_and_the_others_are_used() {
+        let set = set(
+            &[json!({ "kty": "oct", "k": "AAAA" }), key(Algorithm::Es256)],
+            &Algorithm::ALL,
+        );
+        let skipped = Skipped {
+            index: 0,
+            reason: SkipReason::Symmetric,
+        };
+        assert_eq!(set.skipped(), [skipped]);
+        assert!(set.select(None, Algorithm::Es256).is_some());
     }
 
     #[test]
