@@ -385,6 +385,9 @@ mod tests {
         assert!(selects(&unnamed, None) && !selects(&unnamed, Some("a")));
         let two = set(&[without(&jwk, "kid"), jwk], &Algorithm::ALL);
         assert!(!selects(&two, None) && selects(&two, Some("a")));
+        let unnamed = without(&key(Algorithm::Es256), "kid");
+        let two = set(&[unnamed.clone(), unnamed], &Algorithm::ALL);
+        assert!(two.skipped().is_empty() && !selects(&two, None));
     }
 
     // GW-22

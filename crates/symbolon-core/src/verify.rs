@@ -761,7 +761,7 @@ mod tests {
             Some(Rejection::Header("kid"))
         );
         assert_eq!(refused("kid", json!(null)), Some(Rejection::Header("kid")));
-        for member in REFUSED_MEMBERS {
+        for member in ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"] {
             let value = json!(null);
             assert_eq!(
                 refused(member, value),
