@@ -1,4 +1,6 @@
 //! Tests of the roles: each starts the real thing on loopback, in this process or as the program.
 
+mod desync;
 mod flow;
+mod gateway;
 mod support;
