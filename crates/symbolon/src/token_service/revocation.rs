@@ -10,8 +10,8 @@ use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 
 use super::TokenService;
-use super::form::Form;
 use super::token::Refusal;
+use crate::form::Form;
 use crate::http::{self, Body};
 use crate::resolve::Outage;
 use crate::revoke::{Asker, Bucket, Found};
