@@ -41,18 +41,26 @@ pub(crate) fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
     out
 }
 
+/// HMAC-SHA-256 with a key of any length: for showing what [`hkdf_sha256`] warns of.
+#[cfg(test)]
+pub(crate) fn hmac_sha256_of_any_key(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message);
+    tag.as_ref().try_into().expect("32 octets")
+}
+
 /// HKDF-SHA-256, Extract and then Expand (RFC 5869 §2.2, §2.3).
 ///
 /// A secret belongs into `ikm`, never into `salt` and never straight into Expand: HMAC replaces a key of more than
 /// 64 octets by its hash, so with a long opaque token in either place the result could be computed from the entry
 /// key alone, which is public.
+#[allow(clippy::expect_used, reason = "32 octets are below the limit of 255 blocks")]
 pub(crate) fn hkdf_sha256(salt: &[u8], ikm: &[u8], info: &[u8]) -> Key {
     let mut out = Zeroizing::new([0; 32]);
-    hkdf_sha256_into(salt, ikm, info, &mut *out).expect("32 octets are below the limit of 255 blocks");
+    hkdf_sha256_into(salt, ikm, info, &mut *out).expect("32 octets are few enough");
     out
 }
 
-fn hkdf_sha256_into(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) -> Result<(), Failed> {
+pub(crate) fn hkdf_sha256_into(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) -> Result<(), Failed> {
     struct Octets(usize);
     impl hkdf::KeyType for Octets {
         fn len(&self) -> usize {
@@ -66,9 +74,13 @@ fn hkdf_sha256_into(salt: &[u8], ikm: &[u8], info: &[u8], out: &mut [u8]) -> Res
 }
 
 /// `N` random octets.
+#[allow(
+    clippy::expect_used,
+    reason = "aws-lc ends the process when the system has no randomness"
+)]
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut out = [0; N];
-    rand::fill(&mut out).expect("aws-lc ends the process when the system has no randomness");
+    rand::fill(&mut out).expect("the system has randomness");
     out
 }
 
@@ -78,10 +90,14 @@ pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Appends the tag to `text` after encrypting it in place. A (key, nonce) pair must never be used for two texts.
+#[allow(
+    clippy::expect_used,
+    reason = "the texts sealed here are far below the limit of 64 GiB"
+)]
 pub(crate) fn aes_256_gcm_seal(key: &[u8; 32], nonce: [u8; NONCE_OCTETS], aad: &[u8], text: &mut Vec<u8>) {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 octets"));
-    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
-        .expect("the text is far below the limit of 64 GiB");
+    aes_256_gcm(key)
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
+        .expect("the text is short enough");
 }
 
 /// Decrypts `text` (ciphertext and tag) in place and cuts the tag off, or fails and promises nothing about `text`.
@@ -91,8 +107,7 @@ pub(crate) fn aes_256_gcm_open(
     aad: &[u8],
     text: &mut Vec<u8>,
 ) -> Result<(), Failed> {
-    let key = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 octets"));
-    let opened = key
+    let opened = aes_256_gcm(key)
         .open_in_place(Nonce::assume_unique_for_key(nonce), Aad::from(aad), text)
         .map_err(|_| Failed)?
         .len();
@@ -100,10 +115,15 @@ pub(crate) fn aes_256_gcm_open(
     Ok(())
 }
 
+#[allow(clippy::expect_used, reason = "the type of the key says its length")]
+fn aes_256_gcm(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has 32 octets"))
+}
+
 /// A key that checks signatures of one algorithm.
 pub(crate) enum VerificationKey {
     Public(Box<ParsedPublicKey>),
-    Mac(hmac::Key),
+    Mac(Box<hmac::Key>),
 }
 
 impl VerificationKey {
@@ -145,7 +165,7 @@ impl VerificationKey {
             Algorithm::Hs512 => hmac::HMAC_SHA512,
             _ => return Err(Failed),
         };
-        Ok(Self::Mac(hmac::Key::new(hash, key)))
+        Ok(Self::Mac(Box::new(hmac::Key::new(hash, key))))
     }
 
     /// Whether `signature` is this key's over `message`; for a MAC in constant time.

@@ -92,10 +92,15 @@ const FIXED_OCTETS: usize = 1 + 16 + 16 + 16 + 4;
 const KIND: u8 = 0;
 /// Plaintexts are padded to steps of so many octets, so that lengths tell little (ST-08).
 const PADDING_STEP: usize = 256;
-const MAX_ENTRY: usize = PREFIX_OCTETS
-    + NONCE_OCTETS
-    + (FIXED_OCTETS + MAX_SIGNING_INPUT).next_multiple_of(PADDING_STEP)
-    + TAG_OCTETS;
+/// Octets of an entry besides its plaintext.
+const FRAME_OCTETS: usize = PREFIX_OCTETS + NONCE_OCTETS + TAG_OCTETS;
+const MIN_ENTRY: usize = FRAME_OCTETS + PADDING_STEP;
+const MAX_ENTRY: usize = 64 * 1024;
+/// What can be split fits into an entry, and nothing longer.
+const _: () = {
+    let blocks = (MAX_ENTRY - FRAME_OCTETS) / PADDING_STEP;
+    assert!(FIXED_OCTETS + MAX_SIGNING_INPUT == blocks * PADDING_STEP);
+};
 
 impl OpenEntry {
     pub(crate) fn new(signing_input: &str, lineage: Lineage) -> Self {
@@ -128,8 +133,9 @@ impl OpenEntry {
 
     /// The nonce is an argument for the vectors alone. The key follows from the token, and a deterministic signature
     /// can come again with another lineage: a nonce that repeats would then give both plaintexts away (ST-06).
+    #[allow(clippy::expect_used, reason = "no longer signing input is taken")]
     fn seal_with(&self, token: &OpaqueToken, number: u8, key: &Key, nonce: [u8; NONCE_OCTETS]) -> Entry {
-        let length = u32::try_from(self.signing_input.len()).expect("a signing input is below 64 KiB");
+        let length = u32::try_from(self.signing_input.len()).expect("it is below 64 KiB");
         let padded = (FIXED_OCTETS + self.signing_input.len()).next_multiple_of(PADDING_STEP);
         let mut text = Zeroizing::new(Vec::with_capacity(padded + TAG_OCTETS));
         text.push(KIND);
@@ -202,9 +208,7 @@ impl Stored {
     pub fn from_bytes(octets: &[u8]) -> Result<Self, EntryError> {
         match octets.first() {
             Some(&VERSION) => {
-                let least = PREFIX_OCTETS + NONCE_OCTETS + PADDING_STEP + TAG_OCTETS;
-                let fits = (least..=MAX_ENTRY).contains(&octets.len());
-                if fits {
+                if (MIN_ENTRY..=MAX_ENTRY).contains(&octets.len()) {
                     Ok(Self::Live(Entry(octets.into())))
                 } else {
                     Err(EntryError::Length)
@@ -231,6 +235,10 @@ impl Tombstone {
         let octets: &[u8; TOMBSTONE_OCTETS] = octets.try_into().map_err(|_| EntryError::Length)?;
         let [_, secret, rest @ ..] = octets;
         let (expiry, jti) = rest.split_first_chunk().ok_or(EntryError::Length)?;
+        // Under a number that is not held it is a tombstone all the same: the token stays revoked.
+        if *secret == 0 {
+            return Err(EntryError::UnknownSecret(0));
+        }
         Ok(Self {
             secret: *secret,
             expires_at: UnixTime::from_secs(u64::from_be_bytes(*expiry)),
@@ -329,4 +337,103 @@ pub(crate) fn seal_for_vectors(
 #[cfg(test)]
 pub(crate) fn open_without_secret(entry: &Entry, token: &OpaqueToken) -> Result<OpenEntry, EntryError> {
     entry.open_with(token, &key(&[], token))
+}
+
+/// What can only be shown where keys are seen. Everything else that a hostile store can and cannot do is in
+/// `tests/hostile_store.rs`, through the public API.
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+
+    use super::*;
+    use crate::Algorithm;
+
+    const INFO: &[u8] = b"symbolon entry v1";
+
+    // ST-11: HMAC hashes keys of more than 64 octets, and the hash of the token is the entry key, which is public.
+    #[test]
+    fn no_key_follows_from_the_entry_key() {
+        let secret = Secret::generate(NonZeroU8::MIN);
+        for token in tokens_of_every_length() {
+            let text = token.expose().as_bytes();
+            let entry_key = token.entry_key();
+            let wrong = wrong_derivations(text, secret.entry());
+            let from_the_entry_key_alone = wrong_derivations(entry_key.as_bytes(), secret.entry());
+            assert_eq!(
+                wrong == from_the_entry_key_alone,
+                text.len() > 64,
+                "{}",
+                text.len()
+            );
+
+            let real = *key(secret.entry(), &token);
+            for other in [wrong, from_the_entry_key_alone].concat() {
+                assert_ne!(real, other);
+            }
+            let input = crypto::hkdf_sha256(secret.entry(), entry_key.as_bytes(), INFO);
+            assert_ne!(real, *input);
+        }
+    }
+
+    // ST-04, ST-07, ST-11: he has the token, the entry key and a secret of his own under the right number.
+    #[test]
+    fn a_writer_without_the_secret_makes_no_entry_that_opens() {
+        let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
+        let own = Secret::generate(NonZeroU8::MIN);
+        let half = OpenEntry::new("e30.e30", Lineage::default());
+        for token in tokens_of_every_length() {
+            let text = token.expose().as_bytes();
+            let input = |salt: &[u8], ikm: &[u8]| *crypto::hkdf_sha256(salt, ikm, INFO);
+            let keys = [
+                vec![
+                    input(&[], text),
+                    input(own.entry(), text),
+                    input(own.log(), text),
+                    input(b"symbolon", text),
+                    input(own.entry(), token.entry_key().as_bytes()),
+                    *token.entry_key().as_bytes(),
+                    [0; 32],
+                ],
+                wrong_derivations(text, own.entry()).to_vec(),
+                wrong_derivations(text, &[]).to_vec(),
+            ];
+            for forged in keys.concat() {
+                let nonce = crypto::random();
+                let entry = half.seal_with(&token, 1, &Key::new(forged), nonce);
+                assert_eq!(entry.open(&token, &secrets).unwrap_err(), EntryError::Seal);
+            }
+            // Neither can he say that there is no secret.
+            let entry = half.seal_with(&token, 0, &key(&[], &token), crypto::random());
+            let refused = entry.open(&token, &secrets).unwrap_err();
+            assert_eq!(refused, EntryError::UnknownSecret(0));
+            let entry = half.seal(&token, &secrets);
+            assert!(entry.open(&token, &secrets).is_ok());
+        }
+    }
+
+    /// Each puts the token where a key belongs: HMAC, Expand alone (RFC 5869 §3.3), and as the salt of Extract.
+    fn wrong_derivations(token: &[u8], subkey: &[u8]) -> [[u8; 32]; 3] {
+        [
+            crypto::hmac_sha256_of_any_key(token, INFO),
+            crypto::hmac_sha256_of_any_key(token, &[INFO, &[1]].concat()),
+            *crypto::hkdf_sha256(token, subkey, INFO),
+        ]
+    }
+
+    fn tokens_of_every_length() -> Vec<OpaqueToken> {
+        let mut octets: Vec<_> = Algorithm::ALL
+            .into_iter()
+            .flat_map(Algorithm::signature_octets)
+            .collect();
+        octets.sort_unstable();
+        octets.dedup();
+        let salt = base64url::encode(&crypto::random::<16>());
+        let random = crypto::random::<1024>();
+        octets
+            .into_iter()
+            .map(|&octets| base64url::encode(&random[..octets]))
+            .flat_map(|signature| [format!("{signature}.{salt}"), signature])
+            .map(|text| text.parse().expect("a token"))
+            .collect()
+    }
 }

@@ -71,13 +71,15 @@ pub enum JwkSetError {
     Form,
     /// Over 256 KiB or over 100 keys.
     Size,
-    /// Symmetric and asymmetric keys in one set.
+    /// Symmetric and asymmetric keys in one configured set. In one from a URL, symmetric keys are skipped.
     Mixed,
 }
 
 const MAX_OCTETS: usize = 256 * 1024;
 const MAX_KEYS: usize = 100;
 const MAX_KID: usize = 256;
+/// Octets of an RSA exponent. Longer ones make verifying slow, and libraries refuse them.
+const MAX_EXPONENT: usize = 4;
 
 impl JwkSet {
     /// Reads a JWK Set for an issuer that may sign with the `allowed` algorithms.
@@ -103,7 +105,9 @@ impl JwkSet {
                 }
             })
             .collect();
-        refuse_mixed(members.iter().flatten().copied())?;
+        if provenance == Provenance::Configured {
+            refuse_mixed(members.iter().flatten().copied())?;
+        }
 
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
         for (index, jwk) in members.into_iter().enumerate() {
@@ -156,6 +160,14 @@ impl Jwk {
     }
 
     fn read(jwk: &Object, allowed: &[Algorithm], provenance: Provenance) -> Result<Self, SkipReason> {
+        // First what is an alarm: a private key says of itself that it is for signing, which would hide it.
+        let symmetric = is_symmetric(jwk);
+        if symmetric && provenance == Provenance::Fetched {
+            return Err(SkipReason::Symmetric);
+        }
+        if !symmetric && PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
+            return Err(SkipReason::Private);
+        }
         let kid = optional_text(jwk, "kid")?
             .filter(|kid| kid.len() <= MAX_KID)
             .map(str::to_owned);
@@ -164,13 +176,6 @@ impl Jwk {
         }
         if !is_for_verifying(jwk)? {
             return Err(SkipReason::Use);
-        }
-        let symmetric = is_symmetric(jwk);
-        if symmetric && provenance == Provenance::Fetched {
-            return Err(SkipReason::Symmetric);
-        }
-        if !symmetric && PRIVATE_MEMBERS.iter().any(|member| jwk.contains_key(*member)) {
-            return Err(SkipReason::Private);
         }
         let algorithm = algorithm_of(jwk, allowed)?;
         let key = verification_key(jwk, algorithm)?;
@@ -185,9 +190,9 @@ fn refuse_mixed<'a>(jwks: impl Iterator<Item = &'a Object>) -> Result<(), JwkSet
     let (mut symmetric, mut asymmetric) = (false, false);
     for jwk in jwks {
         if is_symmetric(jwk) {
-            symmetric = true
+            symmetric = true;
         } else {
-            asymmetric = true
+            asymmetric = true;
         }
     }
     if symmetric && asymmetric {
@@ -241,7 +246,7 @@ fn algorithm_of(jwk: &Object, allowed: &[Algorithm]) -> Result<Algorithm, SkipRe
             .ok_or(SkipReason::Algorithm);
     }
     let algorithm = *candidates.next().ok_or(SkipReason::KeyType)?;
-    if candidates.next().is_some() {
+    if candidates.any(|other| *other != algorithm) {
         Err(SkipReason::AmbiguousAlgorithm)
     } else {
         Ok(algorithm)
@@ -253,10 +258,13 @@ fn verification_key(jwk: &Object, algorithm: Algorithm) -> Result<VerificationKe
         KeyType::Rsa => {
             let (n, e) = (octets(jwk, "n")?, octets(jwk, "e")?);
             let whole_bits = n.first().is_some_and(|first| first & 0x80 != 0);
-            if !RSA_OCTETS.contains(&n.len()) || !whole_bits {
+            if !RSA_OCTETS.contains(&n.len()) || !whole_bits || e.len() > MAX_EXPONENT {
                 return Err(SkipReason::Size);
             }
-            if *e == [1] || e.last().is_none_or(|last| last & 1 == 0) {
+            let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
+            // RFC 7518 §2: as few octets as possible.
+            let is_shortest = e.first().is_some_and(|first| *first != 0);
+            if !is_odd(&n) || !is_odd(&e) || !is_shortest || *e == [1] {
                 return Err(SkipReason::Malformed);
             }
             VerificationKey::rsa(algorithm, &n, &e)
@@ -329,3 +337,264 @@ impl fmt::Display for JwkSetError {
 }
 
 impl std::error::Error for JwkSetError {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::SigningKey;
+
+    // MD-08
+    #[test]
+    fn keys_of_one_kid_are_told_apart_by_alg_or_not_used() {
+        let (es256, eddsa) = (key(Algorithm::Es256), key(Algorithm::EdDsa));
+        let named = |kid: &str, jwk: &Value| with(jwk, "kid", json!(kid));
+        let set = set(&[named("1", &es256), named("1", &eddsa)], &Algorithm::ALL);
+        assert_eq!(set.skipped(), []);
+        assert!(set.select(Some("1"), Algorithm::Es256).is_some());
+        assert!(set.select(Some("1"), Algorithm::EdDsa).is_some());
+        assert!(set.select(Some("1"), Algorithm::Rs256).is_none());
+
+        let other = key(Algorithm::Es256);
+        let set = self::set(
+            &[named("1", &es256), named("2", &eddsa), named("1", &other)],
+            &Algorithm::ALL,
+        );
+        let ambiguous = |index| Skipped {
+            index,
+            reason: SkipReason::AmbiguousKid,
+        };
+        assert_eq!(set.skipped(), [ambiguous(0), ambiguous(2)]);
+        assert!(set.select(Some("1"), Algorithm::Es256).is_none());
+        assert!(set.select(None, Algorithm::Es256).is_none());
+        assert!(set.select(Some("2"), Algorithm::EdDsa).is_some());
+    }
+
+    // GW-23
+    #[test]
+    fn a_key_is_selected_by_its_exact_kid_or_as_the_only_one() {
+        let jwk = with(&key(Algorithm::Es256), "kid", json!("a"));
+        let one = set(std::slice::from_ref(&jwk), &Algorithm::ALL);
+        let selects = |set: &JwkSet, kid| set.select(kid, Algorithm::Es256).is_some();
+        assert!(selects(&one, Some("a")) && selects(&one, None));
+        for other in ["", "A", "a ", "a\0", "../a"] {
+            assert!(!selects(&one, Some(other)), "{other:?}");
+        }
+        let unnamed = set(&[without(&jwk, "kid")], &Algorithm::ALL);
+        assert!(selects(&unnamed, None) && !selects(&unnamed, Some("a")));
+        let two = set(&[without(&jwk, "kid"), jwk], &Algorithm::ALL);
+        assert!(!selects(&two, None) && selects(&two, Some("a")));
+        let unnamed = without(&key(Algorithm::Es256), "kid");
+        let two = set(&[unnamed.clone(), unnamed], &Algorithm::ALL);
+        assert!(two.skipped().is_empty() && !selects(&two, None));
+    }
+
+    // GW-22
+    #[test]
+    fn a_key_without_alg_gets_the_one_allowed_that_fits() {
+        use Algorithm::{EdDsa, Es256, Ps256, Rs256};
+        let rsa = without(&key(Rs256), "alg");
+        let bound = |allowed: &[Algorithm]| set(std::slice::from_ref(&rsa), allowed).keys[0].algorithm;
+        assert_eq!(bound(&[Es256, Ps256, EdDsa]), Ps256);
+        assert_eq!(bound(&[Rs256, Rs256]), Rs256);
+        assert_eq!(
+            reason(&rsa, &[Rs256, Ps256]),
+            Some(SkipReason::AmbiguousAlgorithm)
+        );
+        assert_eq!(reason(&rsa, &[Es256]), Some(SkipReason::KeyType));
+
+        let rsa = key(Rs256);
+        assert_eq!(reason(&rsa, &[Rs256, Ps256]), None);
+        assert_eq!(reason(&rsa, &[Ps256]), Some(SkipReason::Algorithm));
+        for alg in ["ES256", "rs256", "none", ""] {
+            let jwk = with(&rsa, "alg", json!(alg));
+            assert_eq!(
+                reason(&jwk, &Algorithm::ALL),
+                Some(SkipReason::Algorithm),
+                "{alg}"
+            );
+        }
+    }
+
+    // MD-08
+    #[test]
+    fn what_a_key_says_that_it_is_for_is_obeyed() {
+        let jwk = without(&key(Algorithm::Es256), "use");
+        for (member, value, expected) in [
+            ("use", json!("sig"), None),
+            ("use", json!("enc"), Some(SkipReason::Use)),
+            ("use", json!(["sig"]), Some(SkipReason::Malformed)),
+            ("key_ops", json!(["verify"]), None),
+            ("key_ops", json!(["sign", "verify"]), None),
+            ("key_ops", json!(["sign"]), Some(SkipReason::Use)),
+            ("key_ops", json!([]), Some(SkipReason::Use)),
+            ("key_ops", json!("verify"), Some(SkipReason::Malformed)),
+            ("an unknown member", json!({}), None),
+        ] {
+            let jwk = with(&jwk, member, value.clone());
+            assert_eq!(reason(&jwk, &Algorithm::ALL), expected, "{member} {value}");
+        }
+        let both = with(&with(&jwk, "use", json!("sig")), "key_ops", json!(["encrypt"]));
+        assert_eq!(reason(&both, &Algorithm::ALL), Some(SkipReason::Use));
+    }
+
+    // MD-07, MD-08: the alarm is not hidden by what else is wrong with the key.
+    #[test]
+    fn private_and_symmetric_keys_are_named_as_such_whatever_else_they_say() {
+        let private = with(&key(Algorithm::Es256), "d", json!("AAAA"));
+        let symmetric = json!({ "kty": "oct", "k": "A".repeat(43), "alg": "HS256" });
+        for (jwk, expected) in [
+            (private, SkipReason::Private),
+            (symmetric.clone(), SkipReason::Symmetric),
+        ] {
+            for (member, value) in [
+                ("key_ops", json!(["sign"])),
+                ("use", json!("enc")),
+                ("alg", json!("ES999")),
+                ("kid", json!(1)),
+            ] {
+                let jwk = with(&jwk, member, value);
+                assert_eq!(reason(&jwk, &Algorithm::ALL), Some(expected), "{member}");
+            }
+        }
+        let jwks = json!({ "keys": [symmetric] }).to_string();
+        let configured = JwkSet::parse(jwks.as_bytes(), &Algorithm::ALL, Provenance::Configured);
+        assert_eq!(configured.unwrap().skipped(), []);
+    }
+
+    // TS-03, GW-02
+    #[test]
+    fn rsa_keys_of_other_sizes_and_exponents_are_not_used() {
+        let jwk = key(Algorithm::Rs256);
+        for (n, expected) in [
+            (vec![0x80; 128], SkipReason::Size),
+            ([&[0x01][..], &[0x81; 256]].concat(), SkipReason::Size),
+            ([&[0x00][..], &[0x81; 256]].concat(), SkipReason::Size),
+            (vec![0x7f; 256], SkipReason::Size),
+            (vec![0x81; 2048], SkipReason::Size),
+            (vec![0x82; 256], SkipReason::Malformed),
+            (vec![], SkipReason::Size),
+        ] {
+            let jwk = with(&jwk, "n", json!(base64url::encode(&n)));
+            assert_eq!(reason(&jwk, &Algorithm::ALL), Some(expected), "{n:?}");
+        }
+        for e in [&[][..], &[0], &[1], &[2], &[0, 1], &[0, 1, 1], &[1, 0, 0]] {
+            let jwk = with(&jwk, "e", json!(base64url::encode(e)));
+            assert_eq!(
+                reason(&jwk, &Algorithm::ALL),
+                Some(SkipReason::Malformed),
+                "{e:?}"
+            );
+        }
+        let long = with(&jwk, "e", json!(base64url::encode(&[1; 5])));
+        assert_eq!(reason(&long, &Algorithm::ALL), Some(SkipReason::Size));
+        assert_eq!(reason(&with(&jwk, "e", json!("Aw")), &Algorithm::ALL), None);
+    }
+
+    #[test]
+    fn malformed_keys_are_skipped_and_the_others_used() {
+        let jwk = key(Algorithm::Es256);
+        let malformed = [
+            with(&jwk, "kid", json!(1)),
+            with(&jwk, "kid", json!("k".repeat(257))),
+            with(&jwk, "x", json!(base64url::encode(&[0; 31]))),
+            with(&jwk, "x", json!(base64url::encode(&[0; 33]))),
+            with(&jwk, "x", json!(base64url::encode(&[0; 32]))),
+            with(&jwk, "x", json!("=")),
+            without(&jwk, "y"),
+            without(&jwk, "kty"),
+            json!({}),
+            json!("a key"),
+            json!(null),
+        ];
+        for malformed in &malformed {
+            assert_eq!(reason(malformed, &Algorithm::ALL), Some(SkipReason::Malformed));
+        }
+        let unknown = json!({ "kty": "AKP", "alg": "ML-DSA-44", "pub": "AAAA" });
+        let longest = with(&jwk, "kid", json!("k".repeat(256)));
+        let keys = [&malformed[..], &[unknown, longest]].concat();
+        let set = set(&keys, &Algorithm::ALL);
+        assert_eq!(set.skipped().len(), keys.len() - 1);
+        assert!(set.select(Some(&"k".repeat(256)), Algorithm::Es256).is_some());
+    }
+
+    // MD-05, MD-08
+    #[test]
+    fn sets_that_are_none_are_refused_whole() {
+        let parse =
+            |text: &str| JwkSet::parse(text.as_bytes(), &Algorithm::ALL, Provenance::Configured).map(|_| ());
+        for text in [
+            "",
+            "[]",
+            "{}",
+            r#"{"keys":{}}"#,
+            r#"{"keys":[],"keys":[]}"#,
+            r#"{"keys":[{"kty":"EC","kty":"EC"}]}"#,
+            r#"{"keys":["#,
+        ] {
+            assert_eq!(parse(text), Err(JwkSetError::Form), "{text}");
+        }
+        let of = |keys: usize| json!({ "keys": vec![json!({}); keys] }).to_string();
+        assert_eq!(parse(&of(100)), Ok(()));
+        assert_eq!(parse(&of(101)), Err(JwkSetError::Size));
+        let padded = |octets: usize| r#"{"keys":[]}"#.to_owned() + &" ".repeat(octets - 11);
+        assert_eq!(parse(&padded(256 * 1024)), Ok(()));
+        assert_eq!(parse(&padded(256 * 1024 + 1)), Err(JwkSetError::Size));
+        let mixed = json!({ "keys": [{ "kty": "oct" }, key(Algorithm::Es256)] }).to_string();
+        assert_eq!(parse(&mixed), Err(JwkSetError::Mixed));
+    }
+
+    // MD-07, MD-08: an issuer that leaks a key of another kind does not take its own tokens down with it.
+    #[test]
+    fn a_symmetric_key_from_a_url_is_skipped_and_the_others_are_used() {
+        let set = set(
+            &[json!({ "kty": "oct", "k": "AAAA" }), key(Algorithm::Es256)],
+            &Algorithm::ALL,
+        );
+        let skipped = Skipped {
+            index: 0,
+            reason: SkipReason::Symmetric,
+        };
+        assert_eq!(set.skipped(), [skipped]);
+        assert!(set.select(None, Algorithm::Es256).is_some());
+    }
+
+    #[test]
+    fn debug_prints_no_key() {
+        let k = "A".repeat(43);
+        let jwks = json!({ "keys": [{ "kty": "oct", "k": k, "alg": "HS256" }] }).to_string();
+        let set = JwkSet::parse(jwks.as_bytes(), &[Algorithm::Hs256], Provenance::Configured);
+        let debug = format!("{:?}", set.unwrap());
+        assert!(
+            debug.contains("VerificationKey(..)") && !debug.contains("AAAA"),
+            "{debug}"
+        );
+    }
+
+    fn key(algorithm: Algorithm) -> Value {
+        SigningKey::generate(algorithm).unwrap().public_jwk().clone()
+    }
+
+    fn with(jwk: &Value, member: &str, value: Value) -> Value {
+        let mut jwk = jwk.clone();
+        jwk[member] = value;
+        jwk
+    }
+
+    fn without(jwk: &Value, member: &str) -> Value {
+        let mut jwk = jwk.clone();
+        jwk.as_object_mut().unwrap().remove(member);
+        jwk
+    }
+
+    fn set(keys: &[Value], allowed: &[Algorithm]) -> JwkSet {
+        let jwks = json!({ "keys": keys }).to_string();
+        JwkSet::parse(jwks.as_bytes(), allowed, Provenance::Fetched).unwrap()
+    }
+
+    fn reason(jwk: &Value, allowed: &[Algorithm]) -> Option<SkipReason> {
+        let set = set(std::slice::from_ref(jwk), allowed);
+        set.skipped().first().map(|skipped| skipped.reason)
+    }
+}

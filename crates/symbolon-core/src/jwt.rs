@@ -29,8 +29,8 @@ pub enum JwtError {
     Length,
 }
 
-/// Longest JWS Signing Input that is taken, in octets (GW-30).
-pub const MAX_SIGNING_INPUT: usize = 64 * 1024;
+/// Longest JWS Signing Input that is taken, in octets: what an entry of 64 KiB holds (GW-30).
+pub const MAX_SIGNING_INPUT: usize = 65_227;
 
 impl UnverifiedJwt {
     /// Reads the compact serialization.
@@ -118,3 +118,75 @@ impl fmt::Display for JwtError {
 }
 
 impl std::error::Error for JwtError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::TokenError;
+
+    // GW-30, BR-13
+    #[test]
+    fn only_three_base64url_parts_are_taken() {
+        for (text, error) in [
+            ("", JwtError::Parts),
+            ("e30", JwtError::Parts),
+            ("e30.e30", JwtError::Parts),
+            ("e30.e30.AA.", JwtError::Parts),
+            ("e30.AA.AA.AA.AA", JwtError::Parts),
+            (".e30.AA", JwtError::Alphabet),
+            ("e30..AA", JwtError::Alphabet),
+            ("e30.e30.", JwtError::Alphabet),
+            ("e30.e30.AA==", JwtError::Alphabet),
+            ("e30.e30.AA\n", JwtError::Alphabet),
+            ("e30.e30.AA\r\nX-User: root", JwtError::Alphabet),
+            (" e30.e30.AA", JwtError::Alphabet),
+            ("e30.e3+.AA", JwtError::Alphabet),
+            ("e30.é.AA", JwtError::Alphabet),
+        ] {
+            assert_eq!(parse(text).unwrap_err(), error, "{text:?}");
+        }
+        let jwt = parse("e30.e31.AA").unwrap();
+        assert_eq!(
+            (jwt.header(), jwt.payload(), jwt.signature()),
+            ("e30", "e31", "AA")
+        );
+        assert_eq!((jwt.signing_input(), jwt.expose()), ("e30.e31", "e30.e31.AA"));
+    }
+
+    #[test]
+    fn a_signing_input_that_no_entry_holds_is_refused() {
+        let of = |signing_input: usize, signature: usize| {
+            parse(&format!(
+                "e30.{}.{}",
+                "e".repeat(signing_input - 4),
+                "A".repeat(signature)
+            ))
+        };
+        assert!(of(MAX_SIGNING_INPUT, 86).is_ok());
+        assert_eq!(of(MAX_SIGNING_INPUT + 1, 86).unwrap_err(), JwtError::Length);
+        assert_eq!(of(7, MAX_SIGNING_INPUT + 2048).unwrap_err(), JwtError::Length);
+    }
+
+    // BR-13: the tag of a JWE, ES512, ML-DSA; and a text that a client could spell otherwise.
+    #[test]
+    fn a_signature_that_is_no_opaque_token_is_not_split() {
+        for (signature, error) in [
+            ("A".repeat(22), TokenError::Length),
+            ("A".repeat(176), TokenError::Length),
+            ("A".repeat(1401), TokenError::Length),
+            ("A".repeat(85) + "B", TokenError::NotCanonical),
+        ] {
+            let jwt = parse(&format!("e30.e30.{signature}")).unwrap();
+            for kind in [TokenKind::Signature, TokenKind::Salted] {
+                assert_eq!(
+                    jwt.split(kind, Lineage::default()).unwrap_err(),
+                    SplitError(error)
+                );
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Result<UnverifiedJwt, JwtError> {
+        UnverifiedJwt::parse(Zeroizing::new(text.to_owned()))
+    }
+}

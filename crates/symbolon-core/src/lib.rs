@@ -59,6 +59,8 @@ mod secret;
 mod signing;
 mod time;
 mod token;
+#[cfg(test)]
+mod vectors;
 mod verify;
 
 pub use algorithm::Algorithm;

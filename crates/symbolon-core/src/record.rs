@@ -87,10 +87,10 @@ impl Mark {
 
     /// The mark of these octets.
     pub fn from_bytes(octets: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
+        let half = |start: usize| u64::from_be_bytes(std::array::from_fn(|at| octets[start + at]));
         Self {
-            milliseconds: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            counter: u64::from_be_bytes(rest),
+            milliseconds: half(0),
+            counter: half(8),
         }
     }
 }

@@ -65,7 +65,8 @@ impl Secret {
 
     /// The text that [`FromStr`] reads, for the file it is kept in.
     pub fn expose(&self) -> Zeroizing<String> {
-        Zeroizing::new(format!("{}.{}", self.number, base64url::encode(&*self.octets)))
+        let octets = Zeroizing::new(base64url::encode(&*self.octets));
+        Zeroizing::new(format!("{}.{}", self.number, *octets))
     }
 
     pub(crate) fn entry(&self) -> &[u8; 32] {
@@ -110,7 +111,10 @@ impl FromStr for Secret {
             return Err(SecretError::Number);
         }
         let number = number.parse().map_err(|_| SecretError::Number)?;
-        let octets = base64url::decode_array(octets).ok_or(SecretError::Form)?;
+        let decoded = base64url::decode(octets)
+            .map(Zeroizing::new)
+            .ok_or(SecretError::Form)?;
+        let octets = decoded[..].try_into().map_err(|_| SecretError::Form)?;
         Ok(Self::new(number, Zeroizing::new(octets)))
     }
 }

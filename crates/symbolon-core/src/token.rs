@@ -164,9 +164,7 @@ impl fmt::Debug for EntryKey {
 impl SignatureLengths {
     /// The lengths of these algorithms' signatures.
     pub fn of(algorithms: impl IntoIterator<Item = Algorithm>) -> Self {
-        let octets = algorithms
-            .into_iter()
-            .flat_map(|algorithm| algorithm.signature_octets());
+        let octets = algorithms.into_iter().flat_map(Algorithm::signature_octets);
         let mut lengths: Vec<_> = octets.map(|&octets| base64url::encoded_len(octets)).collect();
         lengths.sort_unstable();
         lengths.dedup();

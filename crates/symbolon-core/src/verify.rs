@@ -304,13 +304,11 @@ impl VerifiedJwt {
 
     /// The identifier of the record that kills it under any signature: of its `jti`, or without one of its content.
     pub fn jti_id(&self, secret: &Secret) -> RecordId {
-        match &self.claims.jti {
-            Some(jti) => RecordId::of(secret, RecordType::Jti, self.issuer(), jti.as_bytes()),
-            None => {
-                let content = crypto::sha256(self.jwt.signing_input().as_bytes());
-                RecordId::of(secret, RecordType::Jti, self.issuer(), &content)
-            }
-        }
+        let of = |value: &[u8]| RecordId::of(secret, RecordType::Jti, self.issuer(), value);
+        self.claims.jti.as_ref().map_or_else(
+            || of(&crypto::sha256(self.jwt.signing_input().as_bytes())),
+            |jti| of(jti.as_bytes()),
+        )
     }
 
     /// Every record, under that secret, that would kill it; a watermark only if it came later.
@@ -353,6 +351,8 @@ impl Claims {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(Rejection::Claim(claim)),
         };
+        // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
+        let name = |claim| text(claim).map(|text| text.filter(|text| !text.is_empty()));
         let date = |claim: &'static str| {
             payload
                 .get(claim)
@@ -363,14 +363,15 @@ impl Claims {
             expires_at: date("exp")?.ok_or(Rejection::Claim("exp"))?,
             issued_at: date("iat")?.ok_or(Rejection::Claim("iat"))?,
             not_before: date("nbf")?.unwrap_or_default(),
-            subject: text("sub")?,
-            client: text("client_id")?,
-            jti: text("jti")?.filter(|jti| !jti.is_empty()),
-            session: text("sid")?.filter(|sid| !sid.is_empty()),
+            subject: name("sub")?,
+            client: name("client_id")?,
+            jti: name("jti")?,
+            session: name("sid")?,
             audiences: audiences(payload.get("aud"))?,
             scopes: text("scope")?
                 .unwrap_or_default()
                 .split(' ')
+                .filter(|scope| !scope.is_empty())
                 .map(str::to_owned)
                 .collect(),
             confirmation: payload.contains_key("cnf"),
@@ -445,3 +446,481 @@ impl fmt::Display for Rejection {
 }
 
 impl std::error::Error for Rejection {}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::entry::Stored;
+    use crate::secret::Secrets;
+    use crate::{Provenance, SigningKey};
+
+    type Json = serde_json::Value;
+
+    const NOW: u64 = 1_800_000_000;
+    const ISSUER: &str = "https://id.example.com";
+
+    // GW-27
+    #[test]
+    fn exp_has_no_leeway_and_nbf_and_iat_have_ten_seconds() {
+        let (expired, ahead) = (Rejection::Expired, Rejection::NotYet);
+        for (claim, value, refused) in [
+            ("exp", json!(NOW + 1), None),
+            ("exp", json!(NOW), Some(expired)),
+            ("exp", json!(NOW - 1), Some(expired)),
+            ("exp", json!(0), Some(expired)),
+            ("exp", json!(1_800_000_001.9), None),
+            ("exp", json!(1_800_000_000.9), Some(expired)),
+            ("iat", json!(NOW + 10), None),
+            ("iat", json!(1_800_000_010.9), None),
+            ("iat", json!(NOW + 11), Some(ahead("iat"))),
+            ("nbf", json!(NOW + 10), None),
+            ("nbf", json!(NOW + 11), Some(ahead("nbf"))),
+            ("nbf", json!(0), None),
+        ] {
+            assert_eq!(rejection(claim, value.clone()), refused, "{claim} {value}");
+        }
+    }
+
+    // BR-08
+    #[test]
+    fn a_token_may_be_issued_before_its_nbf() {
+        let issuer = Issuer::new();
+        let jwt = |nbf: Json| issuer.signs(&with("nbf", nbf));
+        let policy = issuer.policy();
+        assert!(policy.verify_issued(jwt(json!(NOW + 300)), now()).is_ok());
+        assert_eq!(
+            policy.verify(jwt(json!(NOW + 300)), now()).unwrap_err(),
+            Rejection::NotYet("nbf")
+        );
+        assert_eq!(
+            policy.verify_issued(jwt(json!("soon")), now()).unwrap_err(),
+            Rejection::Claim("nbf")
+        );
+    }
+
+    #[test]
+    fn no_token_lives_longer_than_max_lifetime() {
+        let issuer = Issuer::new();
+        let lives = |iat: u64, exp: u64| {
+            let mut claims = claims();
+            claims["iat"] = json!(iat);
+            claims["exp"] = json!(exp);
+            issuer.policy().verify(issuer.signs(&claims), now()).err()
+        };
+        assert_eq!(lives(NOW, NOW + 3600), None);
+        assert_eq!(lives(NOW, NOW + 3601), Some(Rejection::Lifetime));
+        assert_eq!(lives(NOW - 3600, NOW + 1), Some(Rejection::Lifetime));
+        assert_eq!(lives(0, NOW + 1), Some(Rejection::Lifetime));
+    }
+
+    // GW-27: a number or nothing, and no wrap.
+    #[test]
+    fn dates_are_numbers_of_this_age() {
+        for claim in ["exp", "iat", "nbf"] {
+            for value in [
+                json!(null),
+                json!(true),
+                json!([NOW + 60]),
+                json!((NOW + 60).to_string()),
+                json!(-1),
+                json!(-0.5),
+                json!(1e300),
+                json!(253_402_300_800_u64),
+                json!(u64::MAX),
+            ] {
+                let refused = rejection(claim, value.clone());
+                assert_eq!(refused, Some(Rejection::Claim(claim)), "{claim} {value}");
+            }
+        }
+        for claim in ["exp", "iat"] {
+            assert_eq!(rejection(claim, Json::Null), Some(Rejection::Claim(claim)));
+            assert_eq!(missing(claim), Some(Rejection::Claim(claim)));
+        }
+        assert_eq!(missing("nbf"), None);
+    }
+
+    // GW-26
+    #[test]
+    fn an_audience_is_a_text_or_some_texts() {
+        let issuer = Issuer::new();
+        for aud in [json!("api"), json!(["api"]), json!(["other", "api"])] {
+            let verified = issuer.verified(&with("aud", aud));
+            assert!(verified.is_for("api"));
+            for other in ["", "ap", "api ", "API", "api/", "other api"] {
+                assert!(!verified.is_for(other), "{other}");
+            }
+        }
+        let refused = Some(Rejection::Claim("aud"));
+        for aud in [
+            json!(null),
+            json!([]),
+            json!(1),
+            json!({ "api": 1 }),
+            json!(["api", 1]),
+            json!([["api"]]),
+            json!(["api", null]),
+        ] {
+            assert_eq!(rejection("aud", aud.clone()), refused, "{aud}");
+        }
+        assert_eq!(missing("aud"), refused);
+    }
+
+    // RFC 6749 §3.3: scopes stand between single spaces and are compared as a whole.
+    #[test]
+    fn a_scope_is_one_that_is_named() {
+        let issuer = Issuer::new();
+        let verified = issuer.verified(&with("scope", json!("orders:read  orders:write ")));
+        assert!(verified.has_scope("orders:read") && verified.has_scope("orders:write"));
+        for other in ["", " ", "orders", "orders:read orders:write", "ORDERS:READ"] {
+            assert!(!verified.has_scope(other), "{other}");
+        }
+        assert!(!issuer.verified(&with("scope", json!(""))).has_scope(""));
+        assert!(!issuer.verified(&claims()).has_scope(""));
+        for scope in [json!(["orders:read"]), json!(1), json!(null)] {
+            assert_eq!(rejection("scope", scope), Some(Rejection::Claim("scope")));
+        }
+    }
+
+    #[test]
+    fn an_empty_name_is_none() {
+        let issuer = Issuer::new();
+        let secret = Secret::generate(std::num::NonZeroU8::MIN);
+        let kinds = |claims: &Json| {
+            let verified = issuer.verified(claims);
+            let kinds = verified.record_ids(&secret).map(|(kind, _)| kind);
+            kinds.collect::<Vec<_>>()
+        };
+        let mut empty = claims();
+        for claim in ["sub", "client_id", "sid", "jti"] {
+            assert_eq!(rejection(claim, json!(1)), Some(Rejection::Claim(claim)));
+            empty[claim] = json!("");
+        }
+        assert_eq!(kinds(&empty), [RecordType::Jti, RecordType::Issuer]);
+        let verified = issuer.verified(&empty);
+        assert!(!verified.is_of_client(""));
+        assert!(verified.session_id(&secret).is_none());
+        // Neither does an empty jti make all tokens that have one a single token.
+        empty["exp"] = json!(NOW + 61);
+        assert_ne!(verified.jti_id(&secret), issuer.verified(&empty).jti_id(&secret));
+    }
+
+    // GW-05, RV-06
+    #[test]
+    fn the_records_that_kill_a_token_are_of_its_issuer_its_claims_and_its_lineage() {
+        let issuer = Issuer::new();
+        let secret = Secret::generate(std::num::NonZeroU8::MIN);
+        let of = |kind, value: &str| (kind, RecordId::of(&secret, kind, ISSUER, value.as_bytes()));
+        let lineage = Lineage {
+            grant: RecordId::from_bytes([1; 16]),
+            session: RecordId::from_bytes([2; 16]),
+            mark: crate::Mark::EMPTY_LOG,
+        };
+        let jwt = issuer.signs(&with("sid", json!("session")));
+        let (token, half) = jwt.split(TokenKind::Signature, lineage).unwrap();
+        let verified = issuer.policy().verify(half.glue(&token).unwrap(), now()).unwrap();
+        assert_eq!(verified.lineage(), lineage);
+        assert_eq!(
+            verified.record_ids(&secret).collect::<Vec<_>>(),
+            [
+                of(RecordType::Jti, "jti"),
+                (RecordType::Grant, lineage.grant),
+                (RecordType::Session, lineage.session),
+                of(RecordType::Session, "session"),
+                of(RecordType::Subject, "alice"),
+                of(RecordType::Client, "app"),
+                of(RecordType::Issuer, ""),
+            ]
+        );
+        assert_eq!(verified.session_id(&secret), of(RecordType::Session, "session").1);
+    }
+
+    // GW-20
+    #[test]
+    fn an_issuer_is_its_exact_text() {
+        for other in [
+            "https://id.example.com/",
+            "https://ID.example.com",
+            "HTTPS://id.example.com",
+            "https://id.example.com:443",
+            " https://id.example.com",
+            "id.example.com",
+            "",
+        ] {
+            assert_eq!(rejection("iss", json!(other)), Some(Rejection::Issuer), "{other}");
+        }
+        for other in [json!(null), json!([ISSUER]), json!(1)] {
+            assert_eq!(rejection("iss", other), Some(Rejection::Issuer));
+        }
+        assert_eq!(missing("iss"), Some(Rejection::Issuer));
+        let nobody = Policy::default().verify(Issuer::new().signs(&claims()), now());
+        assert_eq!(nobody.unwrap_err(), Rejection::Issuer);
+    }
+
+    // GW-20: the key is the issuer's, not one that some issuer has under that name.
+    #[test]
+    fn the_key_of_another_issuer_does_not_verify_even_under_the_same_kid() {
+        let (ours, theirs) = (Issuer::new(), Issuer::new());
+        let named = |issuer: &Issuer, iss: &str| IssuerPolicy {
+            issuer: iss.into(),
+            keys: Some(Arc::new(key_set(&issuer.key, Some("same")))),
+            ..issuer.accepted()
+        };
+        let other = "https://other.example.com";
+        let policy = Policy::new([named(&ours, ISSUER), named(&theirs, other)]);
+        let verify = |issuer: &Issuer, iss: &str| {
+            let header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": "same" });
+            let claims = with("iss", json!(iss));
+            let jwt = issuer.key.sign_parts(&header, &claims).unwrap();
+            policy
+                .verify(jwt, now())
+                .map(|verified| verified.issuer().to_owned())
+        };
+        assert_eq!(verify(&ours, ISSUER), Ok(ISSUER.to_owned()));
+        assert_eq!(verify(&theirs, other), Ok(other.to_owned()));
+        assert_eq!(verify(&ours, other), Err(Rejection::Signature));
+        assert_eq!(verify(&theirs, ISSUER), Err(Rejection::Signature));
+    }
+
+    // GW-21: the key is there, but the configuration does not let the issuer sign so.
+    #[test]
+    fn an_algorithm_that_is_not_on_the_list_is_refused_even_with_its_key() {
+        let issuer = Issuer::new();
+        let policy = Policy::new([IssuerPolicy {
+            algorithms: vec![Algorithm::EdDsa, Algorithm::Rs256],
+            ..issuer.accepted()
+        }]);
+        let refused = policy.verify(issuer.signs(&claims()), now()).unwrap_err();
+        assert_eq!(refused, Rejection::Algorithm);
+    }
+
+    // R6: an outage is not the token's fault.
+    #[test]
+    fn keys_that_are_not_to_be_had_are_told_apart_from_a_bad_token() {
+        let issuer = Issuer::new();
+        let policy = Policy::new([IssuerPolicy {
+            keys: None,
+            ..issuer.accepted()
+        }]);
+        let refused = |claims: &Json| policy.verify(issuer.signs(claims), now()).unwrap_err();
+        assert_eq!(refused(&claims()), Rejection::KeysUnavailable);
+        assert_eq!(
+            refused(&with("iss", json!("https://other.example.com"))),
+            Rejection::Issuer
+        );
+    }
+
+    #[test]
+    fn only_the_issuers_kind_of_opaque_token_is_taken() {
+        let issuer = Issuer::new();
+        let secrets = Secrets::from(Secret::generate(std::num::NonZeroU8::MIN));
+        for (kind, other) in [
+            (TokenKind::Signature, TokenKind::Salted),
+            (TokenKind::Salted, TokenKind::Signature),
+        ] {
+            let policy = Policy::new([IssuerPolicy {
+                tokens: kind,
+                ..issuer.accepted()
+            }]);
+            let presented = |presented: TokenKind| {
+                let jwt = issuer.signs(&claims());
+                let (token, half) = jwt.split(presented, Lineage::default()).unwrap();
+                let stored = half.seal(&token, &secrets).as_bytes().to_vec();
+                let Ok(Stored::Live(entry)) = Stored::from_bytes(&stored) else {
+                    panic!("it was sealed")
+                };
+                let glued = entry.open(&token, &secrets).unwrap().glue(&token).unwrap();
+                policy.verify(glued, now()).map(|_| ())
+            };
+            assert_eq!(presented(kind), Ok(()));
+            assert_eq!(presented(other), Err(Rejection::Kind));
+            let verified = policy.verify_issued(issuer.signs(&claims()), now()).unwrap();
+            let (token, _) = verified.split(Lineage::default()).unwrap();
+            assert_eq!(token.kind(), kind);
+        }
+    }
+
+    // GW-23, GW-24
+    #[test]
+    fn headers_are_read_as_strictly_as_claims() {
+        let issuer = Issuer::new();
+        let refused = |member: &str, value: Json| {
+            let mut header = json!({ "alg": "ES256", "typ": "at+jwt", "kid": issuer.key.kid() });
+            header[member] = value;
+            let jwt = issuer.key.sign_parts(&header, &claims()).unwrap();
+            issuer.policy().verify(jwt, now()).err()
+        };
+        assert_eq!(refused("an unknown member", json!([])), None);
+        assert_eq!(
+            refused("kid", json!("k".repeat(256))),
+            Some(Rejection::UnknownKey)
+        );
+        assert_eq!(
+            refused("kid", json!("k".repeat(257))),
+            Some(Rejection::Header("kid"))
+        );
+        assert_eq!(refused("kid", json!(null)), Some(Rejection::Header("kid")));
+        for member in ["jwk", "jku", "x5u", "x5c", "crit", "b64", "zip"] {
+            let value = json!(null);
+            assert_eq!(
+                refused(member, value),
+                Some(Rejection::Header(member)),
+                "{member}"
+            );
+        }
+        for typ in [
+            json!(null),
+            json!(1),
+            json!("JWT"),
+            json!("application/application/at+jwt"),
+        ] {
+            assert_eq!(refused("typ", typ.clone()), Some(Rejection::Type), "{typ}");
+        }
+        for alg in [json!(null), json!("es256"), json!(["ES256"]), json!("none")] {
+            assert_eq!(refused("alg", alg.clone()), Some(Rejection::Algorithm), "{alg}");
+        }
+        let header = json!({ "alg": "ES256", "typ": "at+jwt" });
+        let without_kid = issuer.key.sign_parts(&header, &claims()).unwrap();
+        assert!(issuer.policy().verify(without_kid, now()).is_ok());
+    }
+
+    // GW-28
+    #[test]
+    fn parts_that_are_no_object_are_refused() {
+        let issuer = Issuer::new();
+        for claims in [json!([]), json!("text"), json!(null), json!([claims()])] {
+            let refused = issuer.policy().verify(issuer.signs(&claims), now()).unwrap_err();
+            assert_eq!(refused, Rejection::Form);
+        }
+        let deep = (0..32).fold(json!(1), |inner, _| json!([inner]));
+        assert_eq!(rejection("deep", deep), Some(Rejection::Form));
+    }
+
+    // OP-01
+    #[test]
+    fn no_rejection_says_what_was_in_the_token() {
+        let canary = "canary-7f3a";
+        let issuer = Issuer::new();
+        let claims_of_interest = [
+            "iss",
+            "exp",
+            "iat",
+            "nbf",
+            "aud",
+            "sub",
+            "client_id",
+            "jti",
+            "sid",
+            "scope",
+            canary,
+        ];
+        for claim in claims_of_interest {
+            for value in [json!(canary), json!([canary, 1]), json!({ canary: canary })] {
+                if let Some(refused) = rejection(claim, value) {
+                    assert!(!format!("{refused} {refused:?}").contains(canary));
+                }
+            }
+        }
+        let verified = issuer.verified(&with("sub", json!(canary)));
+        assert_eq!(format!("{verified:?}"), "VerifiedJwt(..)");
+        let jwt = issuer.signs(&with("sub", json!(canary)));
+        assert_eq!(format!("{jwt:?}"), "UnverifiedJwt(..)");
+    }
+
+    // GW-02
+    #[test]
+    fn the_lengths_of_tokens_are_those_of_the_issuers_algorithms() {
+        let issuer = |algorithm| IssuerPolicy {
+            algorithms: vec![algorithm],
+            ..Issuer::new().accepted()
+        };
+        let policy = Policy::new([issuer(Algorithm::Es256), issuer(Algorithm::Hs256)]);
+        let lengths = policy.signature_lengths();
+        assert_eq!(
+            lengths,
+            SignatureLengths::of([Algorithm::Hs256, Algorithm::EdDsa])
+        );
+        assert!(OpaqueToken::parse(&"A".repeat(43), &lengths).is_ok());
+        assert!(OpaqueToken::parse(&"A".repeat(342), &lengths).is_err());
+        let none = Policy::default().signature_lengths();
+        assert!(OpaqueToken::parse(&"A".repeat(43), &none).is_err());
+    }
+
+    /// An issuer with one ES256 key, and what a gateway accepts of it.
+    struct Issuer {
+        key: SigningKey,
+    }
+
+    impl Issuer {
+        fn new() -> Self {
+            Self {
+                key: SigningKey::generate(Algorithm::Es256).unwrap(),
+            }
+        }
+
+        fn accepted(&self) -> IssuerPolicy {
+            IssuerPolicy {
+                issuer: ISSUER.into(),
+                profile: Profile::Rfc9068,
+                algorithms: vec![Algorithm::Es256],
+                tokens: TokenKind::Signature,
+                max_lifetime: Duration::from_secs(3600),
+                keys: Some(Arc::new(key_set(&self.key, None))),
+            }
+        }
+
+        fn policy(&self) -> Policy {
+            Policy::new([self.accepted()])
+        }
+
+        fn signs(&self, claims: &Json) -> UnverifiedJwt {
+            self.key.sign("at+jwt", claims).unwrap()
+        }
+
+        fn verified(&self, claims: &Json) -> VerifiedJwt {
+            self.policy().verify(self.signs(claims), now()).unwrap()
+        }
+    }
+
+    fn key_set(key: &SigningKey, kid: Option<&str>) -> JwkSet {
+        let mut jwk = key.public_jwk().clone();
+        if let Some(kid) = kid {
+            jwk["kid"] = json!(kid);
+        }
+        let jwks = json!({ "keys": [jwk] }).to_string();
+        JwkSet::parse(jwks.as_bytes(), &Algorithm::ALL, Provenance::Fetched).unwrap()
+    }
+
+    fn now() -> UnixTime {
+        UnixTime::from_secs(NOW)
+    }
+
+    fn claims() -> Json {
+        json!({
+            "iss": ISSUER, "aud": "api", "sub": "alice", "client_id": "app", "jti": "jti",
+            "iat": NOW, "exp": NOW + 60,
+        })
+    }
+
+    fn with(claim: &str, value: Json) -> Json {
+        let mut claims = claims();
+        claims[claim] = value;
+        claims
+    }
+
+    fn rejection(claim: &str, value: Json) -> Option<Rejection> {
+        let issuer = Issuer::new();
+        issuer
+            .policy()
+            .verify(issuer.signs(&with(claim, value)), now())
+            .err()
+    }
+
+    fn missing(claim: &str) -> Option<Rejection> {
+        let issuer = Issuer::new();
+        let mut claims = claims();
+        claims.as_object_mut().unwrap().remove(claim);
+        issuer.policy().verify(issuer.signs(&claims), now()).err()
+    }
+}

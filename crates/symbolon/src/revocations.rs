@@ -69,6 +69,8 @@ pub enum View {
 pub const RECORD_BYTES: usize = 80;
 const CATCH_UP: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
+/// Records that have ended are harmless; looking for them takes a walk through all.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 impl Revocations {
     /// Knows nothing yet, and is not ready before it has followed the log to its end.
@@ -90,13 +92,18 @@ impl Revocations {
     /// Follows the log for as long as the process lives.
     pub async fn follow(self: Arc<Self>) {
         let longest = LONGEST_WAIT.min(self.config.detect / 4);
+        let mut forget_at = Duration::ZERO;
         loop {
             let wait = if self.is_ready() { longest } else { Duration::ZERO };
             if let Err(error) = self.round(wait).await {
                 tracing::warn!(%error, "the revocation log cannot be read");
                 tokio::time::sleep(CATCH_UP).await;
             }
-            self.forget_ended();
+            let now = self.clock.elapsed();
+            if now >= forget_at {
+                self.forget_ended();
+                forget_at = now + FORGET_EVERY;
+            }
         }
     }
 
@@ -230,15 +237,9 @@ impl Revocations {
 
     fn forget_ended(&self) {
         let now = self.clock.now();
-        let has_ended = {
-            let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-            held.values().any(|record| record.keep_until <= now)
-        };
-        if has_ended {
-            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-            held.retain(|_, record| record.keep_until > now);
-            self.count.store(held.len(), Ordering::Release);
-        }
+        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|_, record| record.keep_until > now);
+        self.count.store(held.len(), Ordering::Release);
     }
 }
 
