@@ -1,4 +1,8 @@
 //! Tests of the roles: each starts the real thing on loopback, in this process or as the program.
 
+#![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
+
 mod flow;
+mod revocation;
 mod support;
+mod token_service;
