@@ -18,15 +18,28 @@ pub struct Program {
 impl Program {
     /// Runs it to its end, with that on standard input.
     pub fn run(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
-        let mut child = Self::command(arguments)
+        Self::run_with(arguments, input, |_| {})
+    }
+
+    /// Runs it to its end in another environment.
+    pub fn run_with(
+        arguments: &[&str],
+        input: impl AsRef<[u8]>,
+        change: impl FnOnce(&mut Command),
+    ) -> Output {
+        let mut command = Self::command(arguments);
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         // It may end without having read all of it.
         let _ = child.stdin.take().unwrap().write_all(input.as_ref());
-        child.wait_with_output().unwrap()
+        let output = child.wait_with_output().unwrap();
+        let (mut log, _) = output::file("symbolon");
+        log.write_all(&output.stderr).unwrap();
+        output
     }
 
     /// Starts it. Its log, at its most talkative, goes where the leak check looks; what it shows stays here.
