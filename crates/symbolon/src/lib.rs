@@ -8,6 +8,7 @@
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
 pub mod admin;
+pub mod config;
 pub mod gateway;
 pub mod keys;
 pub mod revocations;
