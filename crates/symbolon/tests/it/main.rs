@@ -4,6 +4,7 @@
 
 mod documents;
 mod flow;
+mod program;
 mod revocation;
 mod support;
 mod token_service;

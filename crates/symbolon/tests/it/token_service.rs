@@ -783,13 +783,15 @@ async fn keys_that_others_can_read_or_that_are_none_stop_the_start() {
     };
     assert_eq!(start().await, None);
     let key = mint::key_file(folder.path(), Algorithm::Es256);
-    for mode in [0o640, 0o604, 0o620, 0o601] {
-        fs::set_permissions(&key, Permissions::from_mode(mode)).unwrap();
-        let error = start().await.unwrap();
-        assert!(error.ends_with("others can read it (chmod 600)"), "{error}");
+    for file in [&key, &folder.path().join("secret")] {
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(file, Permissions::from_mode(mode)).unwrap();
+            let error = start().await.unwrap();
+            assert!(error.ends_with("others can read it (chmod 600)"), "{error}");
+        }
+        fs::set_permissions(file, Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(start().await, None, "it need not be writable");
     }
-    fs::set_permissions(&key, Permissions::from_mode(0o400)).unwrap();
-    assert_eq!(start().await, None, "it need not be writable");
 
     fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
     let good = fs::read_to_string(&key).unwrap();
