@@ -111,6 +111,10 @@ async fn goes_the_whole_way(tool: &Path, flow: &Path, secret: &str, algorithm: A
 }
 
 /// Whether what `scripts/test` installs is there. It has to be, unless the test run is said to be offline.
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever runs the tests is told what was left out"
+)]
 fn is_there(tool: &Path) -> bool {
     let there = tool.exists();
     assert!(

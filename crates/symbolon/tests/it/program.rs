@@ -441,6 +441,12 @@ async fn revoke_asks_the_admin_listener() {
     let wrong = dev.folder.path().join("wrong");
     fs::write(&wrong, "canary-wrong-operator").unwrap();
     canary("canary-wrong-operator");
+    fs::set_permissions(&wrong, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(
+        failure(&revoke(&wrong, &[], &input)),
+        format!("symbolon: {}: others can read it (chmod 600)", wrong.display())
+    );
+    fs::set_permissions(&wrong, fs::Permissions::from_mode(0o600)).unwrap();
     assert_eq!(
         failure(&revoke(&wrong, &[], &input)),
         "symbolon: not revoked (401 Unauthorized): not an operator's token"
@@ -712,7 +718,8 @@ struct Dev {
 
 impl Dev {
     async fn start(kind: TokenKind) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        // The lines to try work wherever it is.
+        let folder = tempfile::Builder::new().prefix("it's a ").tempdir().unwrap();
         let ports = [free_port(), free_port(), free_port(), free_port()];
         let program = start_dev(folder.path(), ports, kind);
         let shown = program.shows("Ctrl-C ends it.").await;
