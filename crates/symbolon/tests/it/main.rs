@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
 
+mod clients;
 mod documents;
 mod flow;
 mod program;
