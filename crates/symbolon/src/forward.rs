@@ -598,4 +598,48 @@ mod tests {
             ]
         );
     }
+
+    #[test]
+    fn forged_names_are_in_order() {
+        assert!(FORGED.is_sorted());
+    }
+
+    /// What comes of forwarding a body that a client begins like this and never ends.
+    async fn fate_of(request: &'static str) -> Result<(), ForwardError> {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (tell, fate) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let tell = tell.lock().unwrap().take().unwrap();
+            async move {
+                let fate = match RequestBody::of_client(request.into_body()).await {
+                    Ok(body) => body.collect().await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
+                tell.send(fate).unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+            }
+        });
+        let server = hyper_util::rt::TokioIo::new(server);
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(server, service));
+        tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes())
+            .await
+            .unwrap();
+        let fate = fate.await.unwrap();
+        drop(client);
+        fate
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_not_waited_for_without_end() {
+        for request in [
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf",
+        ] {
+            let fate = tokio::time::timeout(2 * BODY_TIMEOUT, fate_of(request)).await;
+            assert!(matches!(fate, Ok(Err(ForwardError::RequestBody))), "{request}");
+        }
+    }
 }

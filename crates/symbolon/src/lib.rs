@@ -16,6 +16,7 @@ pub mod resolve;
 pub mod revocations;
 pub mod revoke;
 
+mod form;
 pub mod forward;
 pub mod http;
 pub mod listener;

@@ -1,5 +1,6 @@
 //! ROLE. What clients get tokens from: so far an authorization server of its own, for machines.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use crate::publish::Publisher;
 use crate::revoke::Revoker;
 
 mod client_auth;
-mod form;
 mod metadata;
 pub mod mint;
 mod revocation;
@@ -35,8 +35,8 @@ pub struct Config {
     pub clients: Vec<Client>,
 }
 
-/// A client of this token service.
-#[derive(Clone, Debug)]
+/// A client of this token service. `Debug` does not print what its secret could be guessed from.
+#[derive(Clone)]
 pub struct Client {
     /// `client_id`
     pub id: String,
@@ -46,6 +46,16 @@ pub struct Client {
     pub audiences: Vec<String>,
     /// The scopes it may ask for; all of them are the default.
     pub scopes: Vec<String>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("audiences", &self.audiences)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The running token service.
@@ -126,6 +136,8 @@ impl TokenService {
     /// Its endpoints.
     pub fn router(self: Arc<Self>, paths: &Paths) -> Router {
         Router::new()
+            // A path in an issuer identifier is a path, whatever older versions of the router took its `:` for.
+            .without_v07_checks()
             .route(&paths.token, post(token::endpoint))
             .route(&paths.revocation, post(revocation::endpoint))
             .route(&paths.jwks, get(metadata::jwks))

@@ -210,16 +210,11 @@ fn replaced(octets: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut replaced = Vec::new();
     let mut rest = octets;
     while let Some((first, after)) = rest.split_first() {
-        match rest.strip_prefix(from) {
-            Some(after) => {
-                replaced.extend_from_slice(to);
-                rest = after;
-            }
-            None => {
-                replaced.push(*first);
-                rest = after;
-            }
-        }
+        let (put, left) = rest
+            .strip_prefix(from)
+            .map_or((std::slice::from_ref(first), after), |after| (to, after));
+        replaced.extend_from_slice(put);
+        rest = left;
     }
     replaced
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::support::{Deployment, Message, OK, Upstream, eventually, with_token, within};
+use crate::support::{Deployment, Message, OK, Upstream, eventually, post, with_token, within};
 
 const CHUNKED: &[&str] = &["Transfer-Encoding: chunked"];
 
@@ -95,6 +95,29 @@ async fn a_download_is_streamed() {
         assert_eq!(within(client.chunk()).await.unwrap(), event.as_bytes());
         go_on.notify_one();
     }
+}
+
+#[tokio::test]
+async fn a_request_passes_from_one_http_library_to_another() {
+    let deployment = Deployment::start().await;
+    let token = deployment.token().await;
+    let (path, body) = ("/orders/1?a=b&c=%20", "two\r\nlines");
+    let authorization = format!("Bearer {token}");
+    let fields = [("authorization", &*authorization), ("x-want-status", "201")];
+    let answer = post(deployment.gateway, path, &fields, body).await;
+    assert_eq!((answer.status.as_u16(), &answer.body[..]), (201, body.as_bytes()));
+
+    let received = deployment.api.received().remove(0);
+    assert_eq!(
+        (received.method.as_str(), received.target.as_str()),
+        ("POST", path)
+    );
+    assert_eq!(received.body, body.as_bytes());
+    assert_eq!(
+        received.headers["content-type"],
+        "application/x-www-form-urlencoded"
+    );
+    deployment.api.claims(&received);
 }
 
 #[tokio::test]
@@ -284,7 +307,7 @@ async fn a_client_that_is_refused_amid_a_large_upload_hears_why() {
     let deployment = Deployment::before(&upstream).await;
     let head = with_token("PUT /x", "x", &["Content-Length: 3000000"]);
     let answer = deployment
-        .exchange([head.as_bytes(), &[b'x'; 3_000_000]].concat())
+        .exchange([head.as_bytes(), &vec![b'x'; 3_000_000]].concat())
         .await;
     assert_eq!((answer.status(), answer.error().as_str()), (401, "invalid_token"));
     assert_eq!(upstream.connections(), 0);

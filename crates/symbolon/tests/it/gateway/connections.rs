@@ -118,7 +118,7 @@ async fn an_answer_that_is_none_is_a_bad_gateway() {
         let deployment = Deployment::before(&upstream).await;
         let token = deployment.token().await;
         let answered = deployment.exchange(with_token("GET /x", &token, &[])).await;
-        assert_eq!(answered.status(), 502, "{:.40}", answer);
+        assert_eq!(answered.status(), 502, "{answer:.40}");
     }
 }
 

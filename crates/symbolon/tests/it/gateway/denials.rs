@@ -177,7 +177,7 @@ async fn a_good_token_may_not_be_good_enough() {
         config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
     })
     .await;
-    let good = issuer.claims(&deployment);
+    let good = Issuer::claims(&deployment);
     let with = |name: &str, value: serde_json::Value| {
         let mut claims = good.clone();
         claims[name] = value;

@@ -100,7 +100,8 @@ async fn a_client_that_takes_nothing_is_let_go() {
     let upstream = Upstream::serving(|_, mut connection| async move {
         connection.message().await.unwrap();
         connection.send("HTTP/1.1 200 OK\r\n\r\n").await;
-        while connection.send_some(&[b'x'; 64 * 1024]).await {}
+        let part = vec![b'x'; 64 * 1024];
+        while connection.send_some(&part).await {}
     })
     .await;
     let limits = Limits {

@@ -71,7 +71,7 @@ async fn without_the_issuer_s_keys_nobody_is_told_that_the_token_is_bad() {
         settings = Some(gateway.clone());
     })
     .await;
-    let token = issuer.publish(&deployment, &issuer.claims(&deployment)).await;
+    let token = issuer.publish(&deployment, &Issuer::claims(&deployment)).await;
     let answer = deployment.exchange(with_token("GET /x", &token, &[])).await;
     assert_eq!(answer.status(), 200);
 
@@ -95,7 +95,7 @@ async fn an_entry_that_somebody_wrote_to_is_no_entry() {
         config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
     })
     .await;
-    let (first, second) = (issuer.claims(&deployment), issuer.claims(&deployment));
+    let (first, second) = (Issuer::claims(&deployment), Issuer::claims(&deployment));
     let changes: [fn(&mut Vec<u8>); 5] = [
         |entry| *entry.last_mut().unwrap() ^= 1,
         |entry| entry[1] ^= 1,

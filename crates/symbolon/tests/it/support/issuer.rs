@@ -43,7 +43,7 @@ impl Issuer {
     }
 
     /// Claims that the gateway takes.
-    pub fn claims(&self, deployment: &Deployment) -> Value {
+    pub fn claims(deployment: &Deployment) -> Value {
         let now = symbolon::clock::Clock::now(&*deployment.clock).as_secs();
         let id = symbolon_core::base64url::encode(&symbolon_core::random::<16>());
         json!({
