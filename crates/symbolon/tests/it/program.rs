@@ -606,24 +606,24 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
             "listen = \"192.0.2.1:4609\"",
         );
     fs::write(&set_up.file, &bad).unwrap();
-    let place = |of: &str| {
-        let (line, text) = (1..)
+    let place = |line: &str, of: &str| {
+        let (number, text) = (1..)
             .zip(bad.lines())
-            .find(|(_, line)| line.contains(of))
+            .find(|(_, text)| text.starts_with(line))
             .unwrap();
         let column = text.find(of).unwrap() + 1;
-        format!("{}:{line}:{column}: ", set_up.file)
+        format!("{}:{number}:{column}: ", set_up.file)
     };
     let output = Program::run(&["serve", "--config", &set_up.file], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     let told = String::from_utf8(output.stderr).unwrap();
     for mistake in [
-        place("\"xml\""),
-        place("logs ="),
-        place("10\n".trim_end()),
-        place("[[issuers]]"),
-        place("\"192.0.2.1:4609\""),
+        place("log =", "\"xml\""),
+        place("logs =", "logs"),
+        place("lifetime =", "10"),
+        place("[[issuers]]", "[["),
+        place("listen = \"192.0.2.1", "\"192.0.2.1"),
     ] {
         assert!(told.contains(&mistake), "{mistake} is not told:\n{told}");
     }
