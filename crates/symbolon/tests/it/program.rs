@@ -853,18 +853,20 @@ impl Shown {
 }
 
 /// A folder with a configuration for all roles.
-struct SetUp {
+pub struct SetUp {
     folder: TempDir,
     file: String,
-    token_service: SocketAddr,
-    gateway: SocketAddr,
+    pub token_service: SocketAddr,
+    pub gateway: SocketAddr,
     admin: SocketAddr,
-    client: &'static str,
-    secret: String,
+    pub client: &'static str,
+    pub secret: String,
 }
 
 impl SetUp {
-    fn new(api: &str, tokens: &str, algorithm: &str, one_listener: bool) -> Self {
+    pub const SCOPE: &str = "canary:orders.read";
+
+    pub fn new(api: &str, tokens: &str, algorithm: &str, one_listener: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let local = |port: u16| SocketAddr::from(([127, 0, 0, 1], port));
         let (token_service, admin) = (local(free_port()), local(free_port()));
@@ -876,7 +878,7 @@ impl SetUp {
         let client = "canary-billing-client";
         let secret = base64url::encode(&random::<32>());
         let operator = base64url::encode(&random::<32>());
-        for known in [client, &secret, &operator, "canary:orders.read"] {
+        for known in [client, &secret, &operator, Self::SCOPE] {
             canary(known);
         }
         let token_file = folder.path().join("admin-token");
@@ -937,7 +939,7 @@ token = {{ file = "admin-token" }}
     }
 
     /// The program, once it listens.
-    async fn start(&self) -> Program {
+    pub async fn start(&self) -> Program {
         let serve = Program::start(&["serve", "--config", &self.file]);
         serve
             .logs("listening for HTTP/1.1 without TLS\",\"role\":\"admin")
