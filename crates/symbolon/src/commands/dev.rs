@@ -319,11 +319,12 @@ fn shorten(text: &str) -> String {
 struct Folder(std::path::PathBuf);
 
 impl Folder {
-    fn fresh() -> std::io::Result<Self> {
+    fn fresh() -> Result<Self, String> {
         use std::os::unix::fs::DirBuilderExt as _;
         let name = format!("symbolon-dev-{}", base64url::encode(&random::<12>()));
         let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -98,7 +98,7 @@ async fn the_curl_lines_that_dev_prints_work_as_they_stand() {
 }
 
 #[tokio::test]
-async fn dev_tells_which_port_is_taken() {
+async fn dev_tells_why_it_cannot_start() {
     let folder = tempfile::tempdir().unwrap();
     for taken in 0..4 {
         let ports = [free_port(), free_port(), free_port(), free_port()];
@@ -119,6 +119,13 @@ async fn dev_tells_which_port_is_taken() {
         );
         assert_eq!(files_in(folder.path()), [""; 0], "nothing is left behind");
     }
+    let nowhere = Program::run_with(&["dev"], "", |command| {
+        command.env("TMPDIR", folder.path().join("nowhere"));
+    });
+    let told = failure(&nowhere);
+    assert!(
+        told.contains("nowhere/symbolon-dev-") && told.ends_with("No such file or directory (os error 2)")
+    );
     for port in ["0", "65536", "x"] {
         let output = Program::run(&["dev", "--gateway", port], "");
         assert_eq!(output.status.code(), Some(2), "{port}");
