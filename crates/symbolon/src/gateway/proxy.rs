@@ -2,38 +2,31 @@
 
 use std::net::SocketAddr;
 
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use symbolon_core::VerifiedJwt;
 
 use super::authorize::{Credentials, Denial, Denied, Reason};
+use super::request::Host;
 use super::routes::{Choice, Target};
-use super::{Gateway, cors, respond};
+use super::{Gateway, cors, request, respond};
 use crate::forward::{self, Downstream, ForwardError, RequestBody};
 use crate::http::{self, Body};
 use crate::listener::Handler;
 use crate::resolve::{Invalid, Unresolved};
 
-/// Longest request target (HT-07). Beyond it: 414.
-const MAX_TARGET: usize = 8 * 1024;
-/// Longest single field (HT-07). Beyond it: 431.
-const MAX_FIELD: usize = 16 * 1024;
-
 impl Handler for Gateway {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        let host = match check_request(&request) {
+        let host = match request::check(&request) {
             Ok(host) => host,
-            Err(refused) => return refused,
+            Err(refusal) => return respond::refusal(&refusal),
         };
-        let target = match self.routes.choose(without_port(&host), request.uri().path()) {
+        let target = match self.routes.choose(&host.name(), request.uri().path()) {
             Choice::Route(target) => target,
             Choice::None => return http::status(StatusCode::NOT_FOUND),
-            Choice::Ambiguous => {
-                let why = "the path can be read as another one that takes another route";
-                return http::error(StatusCode::BAD_REQUEST, "invalid_request", why);
-            }
+            Choice::Ambiguous => return respond::ambiguous_path(),
         };
         let origin = cors::allowed_origin(request.headers(), &target.route.cors_origins);
         let mut response = match &origin {
@@ -42,7 +35,7 @@ impl Handler for Gateway {
             }
             _ => self.authorize_and_forward(peer, &host, &target, request).await,
         };
-        cors::expose(&mut response, origin);
+        cors::expose(&mut response, &target.route.cors_origins, origin);
         response
     }
 }
@@ -51,7 +44,7 @@ impl Gateway {
     async fn authorize_and_forward(
         &self,
         peer: SocketAddr,
-        host: &HeaderValue,
+        host: &Host,
         target: &Target,
         request: Request<Incoming>,
     ) -> Response<Body> {
@@ -85,7 +78,7 @@ impl Gateway {
     async fn forward(
         &self,
         peer: SocketAddr,
-        host: &HeaderValue,
+        host: &Host,
         target: &Target,
         request: Request<Incoming>,
         authorization: HeaderValue,
@@ -94,10 +87,14 @@ impl Gateway {
         let downstream = Downstream::new(peer, &self.trusted_proxies);
         forward::drop_hop_by_hop(&mut parts.headers);
         downstream.drop_forged(&mut parts.headers, &self.strip);
-        downstream.set_forwarded(&mut parts.headers, host);
+        downstream.set_forwarded(&mut parts.headers, host.field());
         // Exactly one, ours, in the place of whatever the client sent (GW-50).
         parts.headers.insert(AUTHORIZATION, authorization);
         parts.headers.remove(HOST);
+        // The body is asked for here, as soon as the resource server wants it.
+        parts.headers.remove(EXPECT);
+        // What belongs to the client's connection, such as a way to upgrade it.
+        parts.extensions.clear();
 
         let root = PathAndQuery::from_static("/");
         let path = parts.uri.path_and_query().unwrap_or(&root);
@@ -110,89 +107,24 @@ impl Gateway {
             return Err(ForwardError::Unavailable("it switched protocols unasked".into()));
         }
         let mut response = response.map(Body::Incoming);
+        // The version is the connection's, and this answer goes out on another one.
+        *response.version_mut() = Version::HTTP_11;
         forward::drop_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 }
 
-/// What must hold of a request before anything of it is believed; gives its one `Host`.
-fn check_request(request: &Request<Incoming>) -> Result<HeaderValue, Response<Body>> {
-    let refuse = |status, why| Err(http::and_close(http::error(status, "invalid_request", why)));
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        // TRACE would show the client what only the API may see (GW-51).
-        return Err(http::and_close(http::status(StatusCode::METHOD_NOT_ALLOWED)));
-    }
-    if request
-        .uri()
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET)
-    {
-        return refuse(
-            StatusCode::URI_TOO_LONG,
-            "the request target is longer than 8 KiB",
-        );
-    }
-    let headers = request.headers();
-    if headers
-        .iter()
-        .any(|(name, value)| name.as_str().len() + value.len() > MAX_FIELD)
-    {
-        return refuse(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "a field is longer than 16 KiB",
-        );
-    }
-    if !is_framing_plain(headers) {
-        return refuse(StatusCode::BAD_REQUEST, "Transfer-Encoding is not chunked alone");
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return refuse(StatusCode::BAD_REQUEST, "not exactly one Host");
-    };
-    if host.is_empty() || !is_authority(request.uri(), host) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "Host is empty or not the one of the request target",
-        );
-    }
-    Ok(host.clone())
-}
-
-/// One coding, `chunked`, in one field (RFC 9112 §6.1): what two readers could read differently is refused.
-fn is_framing_plain(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
-}
-
-/// A request target in absolute form names the same host as `Host` (RFC 9112 §3.2.2).
-fn is_authority(target: &Uri, host: &HeaderValue) -> bool {
-    target.authority().is_none_or(|authority| {
-        authority
-            .as_str()
-            .as_bytes()
-            .eq_ignore_ascii_case(host.as_bytes())
-    })
-}
-
-fn without_port(host: &HeaderValue) -> &str {
-    let host = host.to_str().unwrap_or_default();
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
 /// The field that the resource server gets. Never printed, not even by a `Debug` of the request.
 fn authorization(jwt: &VerifiedJwt, limit: usize) -> Option<HeaderValue> {
-    let value = zeroize::Zeroizing::new(format!("Bearer {}", jwt.expose()));
-    if value.len() > limit {
+    const SCHEME: &str = "Bearer ";
+    let length = SCHEME.len() + jwt.expose().len();
+    if length > limit {
         return None;
     }
-    let mut value = HeaderValue::from_str(&value).ok()?;
+    let mut value = Vec::with_capacity(length);
+    value.extend_from_slice(SCHEME.as_bytes());
+    value.extend_from_slice(jwt.expose().as_bytes());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

@@ -1,9 +1,10 @@
 //! A denial as an HTTP response (RFC 6750). The only place.
 
-use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::authorize::Denial;
+use super::request::Refusal;
 use crate::http::{self, Body};
 
 /// What the client is told: the RFC's code, and never the reason that the log has.
@@ -38,6 +39,25 @@ pub fn unavailable() -> Response<Body> {
     response
 }
 
+/// A request that is not looked at any further. What follows on its connection is not looked at either.
+pub(super) fn refusal(refusal: &Refusal) -> Response<Body> {
+    http::and_close(if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 §15.5.6
+        let mut response = http::status(refusal.status);
+        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+        response.headers_mut().insert(ALLOW, allowed);
+        response
+    } else {
+        http::error(refusal.status, "invalid_request", refusal.why)
+    })
+}
+
+/// The path takes one route or another, depending on who reads it (HT-06).
+pub(super) fn ambiguous_path() -> Response<Body> {
+    let why = "the path can be read as another one that takes another route";
+    http::error(StatusCode::BAD_REQUEST, "invalid_request", why)
+}
+
 /// The resource server did not answer, or not in time (502, 504).
 pub fn bad_gateway(at: StatusCode, why: &str) -> Response<Body> {
     http::error(at, "server_error", why)
@@ -56,14 +76,14 @@ fn challenge(
     error: Option<&str>,
     scopes: &[String],
 ) -> Response<Body> {
+    let scopes = scopes.join(" ");
     let mut value = format!("Bearer realm=\"{realm}\"");
-    if let Some(error) = error {
-        value.push_str(&format!(", error=\"{error}\""));
+    for (name, said) in [("error", error.unwrap_or_default()), ("scope", &scopes)] {
+        if !said.is_empty() {
+            value.extend([", ", name, "=\"", said, "\""]);
+        }
     }
-    if !scopes.is_empty() {
-        value.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
-    }
-    if let Ok(value) = HeaderValue::from_str(&value) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }
     response

@@ -1,6 +1,7 @@
 //! Which route a request takes, read in every way that a resource server might read its path.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -35,13 +36,9 @@ impl Routes {
         let mut forwarders: HashMap<Option<PathBuf>, Forwarder> = HashMap::new();
         let mut targets = Vec::with_capacity(routes.len());
         for route in routes {
-            let forwarder = match forwarders.get(&route.ca) {
-                Some(forwarder) => forwarder.clone(),
-                None => {
-                    let forwarder = Forwarder::new(route.ca.as_deref())?;
-                    forwarders.insert(route.ca.clone(), forwarder.clone());
-                    forwarder
-                }
+            let forwarder = match forwarders.entry(route.ca.clone()) {
+                Entry::Occupied(made) => made.get().clone(),
+                Entry::Vacant(place) => place.insert(Forwarder::new(route.ca.as_deref())?).clone(),
             };
             let server = route.resource_server.as_str().parse().unwrap_or_default();
             targets.push(Arc::new(Target {
@@ -62,37 +59,34 @@ impl Routes {
     /// other policy could have been asked for, and the path is sent exactly as it came.
     pub(super) fn choose(&self, host: &str, path: &str) -> Choice {
         let written = self.find(host, path);
-        let same = |found: Option<&Arc<Target>>| match (written, found) {
-            (Some(written), Some(found)) => Arc::ptr_eq(written, found),
-            (None, None) => true,
-            _ => false,
-        };
-        let has_other_readings = path
-            .bytes()
-            .any(|octet| octet.is_ascii_uppercase() || UNUSUAL.contains(&octet))
-            || path.contains("//")
-            || path.contains("/.");
-        if has_other_readings
-            && !readings(path)
-                .iter()
-                .all(|reading| same(self.find(host, reading)))
-        {
+        if has_other_readings(path) && !self.all_lead_to(written, host, path) {
             return Choice::Ambiguous;
         }
         written.map_or(Choice::None, |target| Choice::Route(Arc::clone(target)))
     }
 
     fn find(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
-        self.0.iter().find(|target| {
-            let Route {
-                host: wanted,
-                path: prefix,
-                ..
-            } = &target.route;
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-                && is_under(path, prefix)
+        self.of_host(host)
+            .find(|target| is_under(path, &target.route.path))
+    }
+
+    /// Whether every reading of the path takes the route that the path as written takes.
+    fn all_lead_to(&self, written: Option<&Arc<Target>>, host: &str, path: &str) -> bool {
+        let is_the_only_one = self
+            .of_host(host)
+            .next()
+            .is_some_and(|target| target.route.path == "/");
+        let same = |found: Option<&Arc<Target>>| found.map(Arc::as_ptr) == written.map(Arc::as_ptr);
+        is_the_only_one
+            || readings(path)
+                .is_some_and(|readings| readings.iter().all(|reading| same(self.find(host, reading))))
+    }
+
+    /// The routes that a host has, longest path first.
+    fn of_host(&self, host: &str) -> impl Iterator<Item = &Arc<Target>> {
+        self.0.iter().filter(move |target| {
+            let wanted = target.route.host.as_ref();
+            wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
         })
     }
 }
@@ -104,53 +98,75 @@ fn is_under(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-const UNUSUAL: [u8; 3] = [b'%', b';', b'\\'];
+/// Whether any step of [`STEPS`] makes another path of it.
+fn has_other_readings(path: &str) -> bool {
+    path.bytes()
+        .any(|octet| octet.is_ascii_uppercase() || !octet.is_ascii() || b"%;\\".contains(&octet))
+        || path.contains("//")
+        || path.contains("/.")
+        || path.contains("./")
+        || path.ends_with('.')
+}
 
-/// What resource servers make of a path. Each step is one that some server takes; they combine.
-fn readings(path: &str) -> Vec<String> {
-    let steps: [fn(&str) -> String; 7] = [
-        decode,
-        cut_at_nul,
-        backslashes,
-        drop_parameters,
-        merge_slashes,
-        resolve_dots,
-        str::to_ascii_lowercase,
-    ];
+/// What resource servers do to a path before they look at it. Each step is one that some server takes.
+const STEPS: [fn(&str) -> String; 8] = [
+    decode,
+    cut,
+    backslashes,
+    drop_parameters,
+    merge_slashes,
+    resolve_dots,
+    drop_endings,
+    fold_case,
+];
+/// Most readings of one path, and most octets of them together: a stranger decides how many there are.
+const MAX_READINGS: (usize, usize) = (64, 64 * 1024);
+
+/// What resource servers, and proxies before them, make of a path: all steps, in every order, as often as they change
+/// something. None if there is no end to it.
+fn readings(path: &str) -> Option<Vec<String>> {
     let mut readings = vec![path.to_owned()];
-    // Decoded twice, since a proxy before the resource server's router may decode as well.
-    for step in [decode as fn(&str) -> String].into_iter().chain(steps) {
-        let further: Vec<_> = readings.iter().map(|reading| step(reading)).collect();
-        for reading in further {
-            if !readings.contains(&reading) {
-                readings.push(reading);
+    let mut octets = path.len();
+    let mut next = 0;
+    while next < readings.len() {
+        for step in STEPS {
+            let further = step(&readings[next]);
+            if readings.contains(&further) {
+                continue;
+            }
+            octets += further.len();
+            readings.push(further);
+            if readings.len() > MAX_READINGS.0 || octets > MAX_READINGS.1 {
+                return None;
             }
         }
+        next += 1;
     }
-    readings
+    Some(readings)
 }
 
 fn decode(path: &str) -> String {
     let mut octets = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&octet, after)) = rest.split_first() {
-        let hex = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (octet, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                octets.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
-                rest = &after[2..];
-            }
-            _ => {
-                octets.push(octet);
-                rest = after;
-            }
-        }
+        let escaped = match after {
+            [high, low, ..] if octet == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        octets.push(escaped.map_or(octet, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&octets).into_owned()
 }
 
-fn cut_at_nul(path: &str) -> String {
-    path.split('\0').next().unwrap_or_default().to_owned()
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+/// At what ends a path for some: a NUL in C, a query or fragment once it is decoded.
+fn cut(path: &str) -> String {
+    path.split(['\0', '?', '#']).next().unwrap_or_default().to_owned()
 }
 
 fn backslashes(path: &str) -> String {
@@ -194,6 +210,20 @@ fn resolve_dots(path: &str) -> String {
         }
     }
     format!("/{}", segments.join("/"))
+}
+
+/// Names of files end with neither a dot nor a space on Windows.
+fn drop_endings(path: &str) -> String {
+    let without = |segment| match segment {
+        "." | ".." => segment,
+        _ => segment.trim_end_matches(['.', ' ']),
+    };
+    path.split('/').map(without).collect::<Vec<_>>().join("/")
+}
+
+/// As servers do that know more letters than ASCII has: `K` may be written as the sign of Kelvin.
+fn fold_case(path: &str) -> String {
+    path.to_uppercase().to_lowercase()
 }
 
 #[cfg(test)]
@@ -249,7 +279,7 @@ mod tests {
     // HT-06
     #[test]
     fn a_path_that_could_take_another_route_is_refused() {
-        let routes = routes(&[(None, "/public"), (None, "/admin")]);
+        let routes = routes(&[(None, "/public"), (None, "/admin"), (None, "/k")]);
         for path in [
             "/public/../admin",
             "/public/%2e%2e/admin",
@@ -267,6 +297,12 @@ mod tests {
             "/x/../admin",
             "/admin%00/x/../../public",
             "/public/./../admin",
+            "/public;%2f/..%2fadmin",
+            "/public/%25252e%25252e/admin",
+            "/admin%3f/../public",
+            "/admin./x",
+            "/admin%20/x",
+            "/\u{212a}",
         ] {
             assert_eq!(chosen(&routes, "h", path), "ambiguous", "{path}");
         }
@@ -283,6 +319,7 @@ mod tests {
             "/public/a//b",
             "/public/a/../b",
             "/public/.x",
+            "/public/%C3%A4/a%2fB;v=1//c./d%20",
         ] {
             assert_eq!(chosen(&routes, "h", path), "/public", "{path}");
         }
@@ -290,5 +327,12 @@ mod tests {
             chosen(&self::routes(&[(None, "/")]), "h", "/public%2f..%2fadmin"),
             "/"
         );
+    }
+
+    #[test]
+    fn a_path_with_too_many_readings_is_refused() {
+        let routes = routes(&[(None, "/public"), (None, "/admin")]);
+        let path = format!("/public/{}", "%25a;B//./\\%3b.".repeat(500));
+        assert_eq!(chosen(&routes, "h", &path), "ambiguous");
     }
 }

@@ -3,8 +3,10 @@
 #![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
 
 mod clients;
+mod desync;
 mod documents;
 mod flow;
+mod gateway;
 mod program;
 mod revocation;
 mod support;
