@@ -15,7 +15,7 @@ use hyper::{Method, Request, StatusCode};
 use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
-use symbolon::forward::{Forwarder, RequestBody};
+use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, mint};
@@ -170,7 +170,7 @@ async fn show_one_token(
     store: &dyn EntryStore,
     api: &DemoApi,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let http = Forwarder::new(None)?;
+    let http = Forwarder::new(&Roots::None)?;
     let form = Serializer::new(String::new())
         .extend_pairs([
             ("grant_type", "client_credentials"),

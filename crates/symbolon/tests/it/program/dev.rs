@@ -282,7 +282,12 @@ fn dev_arguments([token_service, gateway, api, admin]: [u16; 4], kind: TokenKind
 
 fn start_dev(folder: &Path, ports: [u16; 4], kind: TokenKind) -> Program {
     Program::start_with(&strs(&dev_arguments(ports, kind)), |command| {
-        command.env("TMPDIR", folder);
+        // "Nothing installed": not even the certificates that most systems come with.
+        let nowhere = folder.join("no-certificates");
+        command
+            .env("TMPDIR", folder)
+            .env("SSL_CERT_FILE", &nowhere)
+            .env("SSL_CERT_DIR", &nowhere);
     })
 }
 
