@@ -104,7 +104,7 @@ impl Routes {
         self.of_host(host).find(|target| is_under(&path, &target.folded))
     }
 
-    /// The routes that a host has, longest path first.
+    /// The routes that a host has, in the order in which they are tried.
     fn of_host(&self, host: &str) -> impl Iterator<Item = &Arc<Target>> {
         self.targets.iter().filter(move |target| {
             let wanted = target.route.host.as_ref();
