@@ -16,9 +16,10 @@ use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
 use symbolon::forward::{Forwarder, RequestBody, Roots};
+use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
-use symbolon::token_service::{Client, mint};
+use symbolon::token_service::Client;
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
@@ -75,7 +76,7 @@ async fn start(
     let client_secret = Zeroizing::new(base64url::encode(&random::<24>()));
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
     let operator_file = data.join("admin-token");
-    mint::write_private(&operator_file, operator.as_bytes())?;
+    private_file::write(&operator_file, operator.as_bytes())?;
 
     let config = settings(arguments, data, &client_secret, operator)?;
     let clock = Arc::new(SystemClock::start());
