@@ -19,13 +19,13 @@ pub(super) struct Arguments {
     /// The admin listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4609")]
     admin: Url,
-    /// The file with the operators' token
+    /// The file with the operators' token, mode 0600
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
     /// The issuer of the JWT that is meant; may be left out where there is one
     #[arg(long, value_name = "URL", requires = "jti")]
     issuer: Option<String>,
-    /// The `jti` of the JWT that is meant; without it the opaque token is read from standard input
+    /// The jti of the JWT that is meant; without it the opaque token is read from standard input
     #[arg(long, value_name = "VALUE")]
     jti: Option<String>,
 }
