@@ -32,21 +32,21 @@ pub(crate) struct Symbolon {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
+    /// Runs token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
-    /// The roles that a file names
+    /// Runs the roles that a file names
     Serve {
-        /// The file
+        /// The configuration (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// The pattern by hand, on standard input
+    /// Does the pattern by hand, on standard input
     #[command(subcommand)]
     Token(token::Command),
-    /// Keys and secrets
+    /// Makes keys and secrets
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener
+    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener of a running process
     Revoke(revoke::Arguments),
 }
 

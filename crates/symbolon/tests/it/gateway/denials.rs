@@ -173,11 +173,7 @@ async fn a_whole_jwt_from_outside_is_refused() {
 async fn a_good_token_may_not_be_good_enough() {
     let upstream = Upstream::start().await;
     let issuer = Issuer::new();
-    let deployment = Deployment::start_with(|config| {
-        config.issuers.push(issuer.config());
-        config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
-    })
-    .await;
+    let deployment = issuer.accepted_before(&upstream).await;
     let good = Issuer::claims(&deployment);
     let with = |name: &str, value: serde_json::Value| {
         let mut claims = good.clone();
