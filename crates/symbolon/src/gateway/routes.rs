@@ -13,12 +13,18 @@ use crate::forward::{Forwarder, RootsError};
 /// A route with its connections.
 pub(super) struct Target {
     pub(super) route: Route,
+    /// Its path, in the one case that readings are compared in.
+    folded: String,
     pub(super) server: Uri,
     pub(super) forwarder: Forwarder,
 }
 
 /// All routes; of those that fit, the one with the longest path wins, and one for the host before one for any.
-pub(super) struct Routes(Vec<Arc<Target>>);
+pub(super) struct Routes {
+    targets: Vec<Arc<Target>>,
+    /// Whether a path in small letters alone may be another one for a route.
+    any_capitals: bool,
+}
 
 /// Where a request goes.
 pub(super) enum Choice {
@@ -42,6 +48,7 @@ impl Routes {
             };
             let server = route.resource_server.as_str().parse().unwrap_or_default();
             targets.push(Arc::new(Target {
+                folded: fold_case(&route.path),
                 route,
                 server,
                 forwarder,
@@ -51,7 +58,11 @@ impl Routes {
             let Route { host, path, .. } = &target.route;
             (host.is_none(), std::cmp::Reverse(path.len()))
         });
-        Ok(Self(targets))
+        let any_capitals = targets.iter().any(|target| target.folded != target.route.path);
+        Ok(Self {
+            targets,
+            any_capitals,
+        })
     }
 
     /// The route of a path at a host. A path that a resource server could take for another one, by decoding, by
@@ -59,7 +70,8 @@ impl Routes {
     /// other policy could have been asked for, and the path is sent exactly as it came.
     pub(super) fn choose(&self, host: &str, path: &str) -> Choice {
         let written = self.find(host, path);
-        if has_other_readings(path) && !self.all_lead_to(written, host, path) {
+        let may_be_another = self.any_capitals || has_other_readings(path);
+        if may_be_another && !self.all_lead_to(written, host, path) {
             return Choice::Ambiguous;
         }
         written.map_or(Choice::None, |target| Choice::Route(Arc::clone(target)))
@@ -70,6 +82,12 @@ impl Routes {
             .find(|target| is_under(path, &target.route.path))
     }
 
+    /// As a server finds it for which case makes no difference, in what is asked for and in what it has.
+    fn find_in_any_case(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
+        let path = fold_case(path);
+        self.of_host(host).find(|target| is_under(&path, &target.folded))
+    }
+
     /// Whether every reading of the path takes the route that the path as written takes.
     fn all_lead_to(&self, written: Option<&Arc<Target>>, host: &str, path: &str) -> bool {
         let is_the_only_one = self
@@ -78,13 +96,16 @@ impl Routes {
             .is_some_and(|target| target.route.path == "/");
         let same = |found: Option<&Arc<Target>>| found.map(Arc::as_ptr) == written.map(Arc::as_ptr);
         is_the_only_one
-            || readings(path)
-                .is_some_and(|readings| readings.iter().all(|reading| same(self.find(host, reading))))
+            || readings(path).is_some_and(|readings| {
+                readings.iter().all(|reading| {
+                    same(self.find(host, reading)) && same(self.find_in_any_case(host, reading))
+                })
+            })
     }
 
     /// The routes that a host has, longest path first.
     fn of_host(&self, host: &str) -> impl Iterator<Item = &Arc<Target>> {
-        self.0.iter().filter(move |target| {
+        self.targets.iter().filter(move |target| {
             let wanted = target.route.host.as_ref();
             wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
         })
@@ -98,7 +119,7 @@ fn is_under(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether any step of [`STEPS`] makes another path of it.
+/// Whether any step of [`STEPS`], or [`fold_case`], makes another path of it.
 fn has_other_readings(path: &str) -> bool {
     path.bytes()
         .any(|octet| octet.is_ascii_uppercase() || !octet.is_ascii() || b"%;\\".contains(&octet))
@@ -108,16 +129,17 @@ fn has_other_readings(path: &str) -> bool {
         || path.ends_with('.')
 }
 
-/// What resource servers do to a path before they look at it. Each step is one that some server takes.
+/// What resource servers do to a path before they look at it. Each step is one that some server takes. Case is left
+/// to the comparison: it is the server's own names that are in any case, besides what is asked for.
 const STEPS: [fn(&str) -> String; 8] = [
     decode,
+    decode_wide,
     cut,
     backslashes,
     drop_parameters,
     merge_slashes,
     resolve_dots,
     drop_endings,
-    fold_case,
 ];
 /// Most readings of one path, and most octets of them together: a stranger decides how many there are.
 const MAX_READINGS: (usize, usize) = (64, 64 * 1024);
@@ -157,6 +179,28 @@ fn decode(path: &str) -> String {
         rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// `%u002e` is a dot to IIS.
+fn decode_wide(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut parts = path.split('%');
+    decoded.extend(parts.next());
+    for part in parts {
+        let escaped = part
+            .strip_prefix(['u', 'U'])
+            .and_then(|rest| rest.split_at_checked(4))
+            .filter(|(digits, _)| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
+            .and_then(|(digits, rest)| Some((u32::from_str_radix(digits, 16).ok()?, rest)));
+        match escaped {
+            Some((code, rest)) => {
+                decoded.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                decoded.push_str(rest);
+            }
+            None => decoded.extend(["%", part]),
+        }
+    }
+    decoded
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -302,9 +346,30 @@ mod tests {
             "/admin%3f/../public",
             "/admin./x",
             "/admin%20/x",
+            "/public/%u002e%U002E/admin",
+            "/%u0061dmin",
+            "/public/%25u002e./admin",
             "/\u{212a}",
         ] {
             assert_eq!(chosen(&routes, "h", path), "ambiguous", "{path}");
+        }
+    }
+
+    // HT-06: case makes no difference to some servers, in the route's own name as little as in the request.
+    #[test]
+    fn a_route_in_capitals_is_taken_as_written_and_in_no_other_case() {
+        let routes = routes(&[(None, "/"), (None, "/Admin")]);
+        for (path, want) in [
+            ("/Admin", "/Admin"),
+            ("/Admin/X%2fy", "/Admin"),
+            ("/admin", "ambiguous"),
+            ("/ADMIN/x", "ambiguous"),
+            ("/x/%2e%2e/admin", "ambiguous"),
+            ("/Admin/../x", "ambiguous"),
+            ("/admins", "/"),
+            ("/Public/x", "/"),
+        ] {
+            assert_eq!(chosen(&routes, "h", path), want, "{path}");
         }
     }
 
@@ -319,6 +384,7 @@ mod tests {
             "/public/a//b",
             "/public/a/../b",
             "/public/.x",
+            "/public/%user/%u12",
             "/public/%C3%A4/a%2fB;v=1//c./d%20",
         ] {
             assert_eq!(chosen(&routes, "h", path), "/public", "{path}");
