@@ -27,7 +27,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Outcome, StopSignal, drain, show};
+use super::{Outcome, StopSignal, drain, show, take_all_descriptors};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -53,6 +53,7 @@ const SCOPE: &str = "hello:read";
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
+    take_all_descriptors();
     // Before there is a folder to leave behind.
     let mut stop = StopSignal::listen()?;
     let data = Folder::fresh()?;
