@@ -18,7 +18,7 @@ use crate::resolve::Resolver;
 pub mod authorize;
 mod cors;
 pub mod proxy;
-mod request;
+pub(crate) mod request;
 pub mod respond;
 mod routes;
 

@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, request, respond};
 use crate::http::Body;
 use crate::keys::{self, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Limits, Shutdown, Stop};
@@ -253,6 +253,10 @@ impl Endpoints {
 
 impl Handler for Endpoints {
     async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        // Credentials come here too, over the same connections: what the gateway does not believe, we do not.
+        if let Err(refusal) = request::check_message(&request) {
+            return respond::refusal(&refusal);
+        }
         match self
             .router
             .clone()

@@ -28,7 +28,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Outcome, StopSignal, drain, show};
+use super::{Outcome, StopSignal, drain, show, take_all_descriptors};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -54,6 +54,7 @@ const SCOPE: &str = "hello:read";
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
+    take_all_descriptors();
     // Before there is a folder to leave behind.
     let mut stop = StopSignal::listen()?;
     let data = Folder::fresh()?;

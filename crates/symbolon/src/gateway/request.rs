@@ -10,7 +10,7 @@ use hyper::{Method, Request, StatusCode, Uri};
 use crate::http;
 
 /// Why a request is not looked at any further.
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub(super) status: StatusCode,
     pub(super) why: &'static str,
 }
@@ -23,9 +23,14 @@ const MAX_FIELD: usize = 16 * 1024;
 /// case of letters: a resource server might know another one than we.
 const REFUSED_METHODS: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
 
-/// Whom it is for, if it is a request that everybody reads alike.
+/// Whom it is for, if it is a request that everybody reads alike and that may be forwarded.
 pub(super) fn check<B>(request: &Request<B>) -> Result<Host, Refusal> {
     check_method(request.method())?;
+    check_message(request)
+}
+
+/// Whom it is for, if it is a request that everybody reads alike.
+pub(crate) fn check_message<B>(request: &Request<B>) -> Result<Host, Refusal> {
     check_sizes(request.uri(), request.headers())?;
     check_framing(request.headers())?;
     let host = Host::of(request.headers())?;
@@ -93,7 +98,7 @@ fn refuse<T>(why: &'static str) -> Result<T, Refusal> {
 }
 
 /// The one `Host` of a request (RFC 9112 §3.2).
-pub(super) struct Host(HeaderValue);
+pub(crate) struct Host(HeaderValue);
 
 impl Host {
     fn of(headers: &HeaderMap) -> Result<Self, Refusal> {

@@ -40,7 +40,7 @@ pub fn unavailable() -> Response<Body> {
 }
 
 /// A request that is not looked at any further. What follows on its connection is not looked at either.
-pub(super) fn refusal(refusal: &Refusal) -> Response<Body> {
+pub(crate) fn refusal(refusal: &Refusal) -> Response<Body> {
     http::and_close(if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
         // RFC 9110 §15.5.6
         let mut response = http::status(refusal.status);

@@ -132,8 +132,9 @@ fn has_other_readings(path: &str) -> bool {
 
 /// What resource servers do to a path before they look at it, besides folding its case. Each step is one that some
 /// server takes.
-const STEPS: [fn(&str) -> String; 7] = [
+const STEPS: [fn(&str) -> String; 8] = [
     decode,
+    decode_wide,
     cut,
     backslashes,
     drop_parameters,
@@ -179,6 +180,28 @@ fn decode(path: &str) -> String {
         rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// `%u002e` is a dot to IIS.
+fn decode_wide(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut parts = path.split('%');
+    decoded.extend(parts.next());
+    for part in parts {
+        let escaped = part
+            .strip_prefix(['u', 'U'])
+            .and_then(|rest| rest.split_at_checked(4))
+            .filter(|(digits, _)| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
+            .and_then(|(digits, rest)| Some((u32::from_str_radix(digits, 16).ok()?, rest)));
+        match escaped {
+            Some((code, rest)) => {
+                decoded.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                decoded.push_str(rest);
+            }
+            None => decoded.extend(["%", part]),
+        }
+    }
+    decoded
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -313,6 +336,8 @@ mod tests {
             "/public%2f..%2fadmin",
             "/public/..;/admin",
             "/public/..;a=b/admin",
+            "/public/%u002e%U002E/admin",
+            "/public/%25u002e./admin",
             "/public/%252e%252e/admin",
             "/public\\..\\admin",
             "/public/%5c../admin",
