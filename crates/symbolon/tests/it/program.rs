@@ -599,7 +599,7 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
     let good = fs::read_to_string(&set_up.file).unwrap();
     let bad = good
         .replace("log = \"json\"", "log = \"xml\"\nlogs = \"json\"")
-        .replace("lifetime = \"10m\"", "lifetime = 10")
+        .replace("lifetime = \"10m\"", "lifetime = 10 # minutes")
         .replace("tokens = \"signature\"", "")
         .replace(
             &format!("listen = \"{}\" # admin", set_up.admin),
@@ -621,7 +621,7 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
     for mistake in [
         place("\"xml\""),
         place("logs ="),
-        place("10\n".trim_end()),
+        place("10 # minutes"),
         place("[[issuers]]"),
         place("\"192.0.2.1:4609\""),
     ] {
