@@ -13,6 +13,7 @@ use symbolon_core::{Entry, EntryError, EntryKey, GrantId, Mark, Record, Stored, 
 use crate::clock::Clock;
 
 pub mod conformance;
+mod contents;
 mod memory;
 
 pub use memory::MemoryStore;
