@@ -4,6 +4,8 @@
 //! [`conformance`]; a new one is a file in `store/`, a variant of [`Config`] and a call of that suite.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +16,12 @@ use crate::clock::Clock;
 
 pub mod conformance;
 mod contents;
+#[cfg(feature = "disk")]
+mod disk;
 mod memory;
 
+#[cfg(feature = "disk")]
+pub use disk::DiskStore;
 pub use memory::MemoryStore;
 
 /// Which store.
@@ -26,13 +32,26 @@ pub enum Config {
         /// Octets of entries before it refuses more.
         max_bytes: usize,
     },
+    /// On this machine's disk, for this process alone.
+    #[cfg(feature = "disk")]
+    Disk {
+        /// Where. It is made if it is not there.
+        folder: PathBuf,
+        /// Octets of entries before it refuses more. They are on disk and in memory.
+        max_bytes: u64,
+    },
 }
 
 /// Opens the store that was asked for.
-pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Arc<dyn EntryStore> {
-    match *config {
-        Config::Memory { max_bytes } => Arc::new(MemoryStore::new(clock, max_bytes)),
-    }
+pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
+    Ok(match config {
+        Config::Memory { max_bytes } => Arc::new(MemoryStore::new(clock, *max_bytes)),
+        #[cfg(feature = "disk")]
+        Config::Disk { folder, max_bytes } => {
+            let max_bytes = usize::try_from(*max_bytes).unwrap_or(usize::MAX);
+            Arc::new(DiskStore::open(folder, max_bytes, clock)?)
+        }
+    })
 }
 
 /// The name of a code or refresh token in the ledger: an HMAC under subkey `ledger`.
@@ -135,6 +154,40 @@ impl fmt::Display for StoreError {
 }
 
 impl std::error::Error for StoreError {}
+
+/// Why a store is not opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Its folder, or a file in it, cannot be used.
+    Unusable(PathBuf, io::Error),
+    /// Another process has it open.
+    InUse(PathBuf),
+    /// What is there is no store, or was damaged. It is left as it is.
+    Damaged(PathBuf, String),
+}
+
+impl OpenError {
+    #[cfg(feature = "disk")]
+    fn unusable(folder: &std::path::Path, error: io::Error) -> Self {
+        Self::Unusable(folder.to_owned(), error)
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unusable(folder, error) => write!(f, "store in {}: {error}", folder.display()),
+            Self::InUse(folder) => write!(f, "store in {}: another process has it open", folder.display()),
+            Self::Damaged(folder, reason) => write!(
+                f,
+                "store in {}: damaged ({reason}); move it away to begin anew: every token issued so far is refused then",
+                folder.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
 
 /// How much longer than its token an entry is kept (ST-05).
 pub const ENTRY_MARGIN: Duration = Duration::from_secs(60);

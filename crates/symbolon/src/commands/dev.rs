@@ -81,7 +81,7 @@ async fn start(
 
     let config = settings(arguments, data, &client_secret, operator)?;
     let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone());
+    let store = store::open(&config.store, clock.clone())?;
     let mut process = Process::start(config, store.clone(), clock.clone()).await?;
     let api = Arc::new(DemoApi::new(
         audience(arguments.api),

@@ -16,7 +16,7 @@ pub(super) async fn run(file: &Path) -> Outcome {
     take_all_descriptors();
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone());
+    let store = store::open(&config.store, clock.clone())?;
     let process = tokio::select! {
         started = Process::start(config, store, clock) => started?,
         () = stop.received() => return Ok(()),

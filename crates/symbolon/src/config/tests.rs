@@ -212,8 +212,7 @@ fn every_field_that_is_written_is_read() {
     let secrets: Vec<_> = secrets.iter().map(|secret| secret.expose().to_string()).collect();
     assert_eq!(secrets, [NEXT_SECRET, SECRET]);
     assert_eq!((config.data, config.log), (at("state"), Format::Json));
-    let store::Config::Memory { max_bytes } = config.store;
-    assert_eq!(max_bytes, 1 << 30);
+    assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 1 << 30));
     assert_eq!(config.revocations.max_bytes, 1_000_000);
     assert_eq!(config.revocations.detect, Duration::from_millis(500));
     assert_eq!(config.revocations.tolerate, Duration::ZERO);
@@ -311,8 +310,8 @@ fn what_may_be_left_out_has_a_default() {
         (config.data, config.log),
         (PathBuf::from("etc/symbolon-data"), Format::Text)
     );
-    let store::Config::Memory { max_bytes } = config.store;
-    assert_eq!((max_bytes, config.revocations.max_bytes), (512 << 20, 64 << 20));
+    assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 512 << 20));
+    assert_eq!(config.revocations.max_bytes, 64 << 20);
     assert_eq!(config.revocations.detect, Duration::from_secs(2));
     assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
     assert_eq!(config.issuers[0].profile, Profile::Rfc9068);

@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use symbolon_core::{EntryKey, GrantId, Mark, Record, RecordId, RecordType, Stored, UnixTime};
+use symbolon_core::{EntryError, EntryKey, GrantId, Mark, Record, RecordId, RecordType, Stored, UnixTime};
 use tokio::sync::Notify;
 
 use super::{Begun, Epoch, LedgerKey, Published, Round, StoreError};
@@ -21,7 +21,8 @@ pub(super) struct Contents {
 
 #[derive(Default)]
 pub(super) struct State {
-    entries: HashMap<EntryKey, (Stored, UnixTime)>,
+    /// What is there, or why it cannot be read.
+    entries: HashMap<EntryKey, (Result<Stored, EntryError>, UnixTime)>,
     ledger: HashMap<LedgerKey, (GrantId, UnixTime)>,
     /// What ends when, soonest first, so that forgetting never walks everything.
     ends: BTreeSet<(UnixTime, Kept)>,
@@ -72,12 +73,12 @@ impl Contents {
         }
     }
 
-    pub(super) fn get(&self, key: EntryKey) -> Stored {
+    pub(super) fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
         let (_, state) = self.now();
-        state
-            .entries
-            .get(&key)
-            .map_or(Stored::Absent, |(stored, _)| stored.clone())
+        match state.entries.get(&key) {
+            Some((stored, _)) => stored.clone().map_err(StoreError::Corrupt),
+            None => Ok(Stored::Absent),
+        }
     }
 
     pub(super) async fn follow(&self, after: Mark, wait: Duration) -> Round {
@@ -118,11 +119,12 @@ impl Contents {
 
 impl State {
     /// What publishing finds under `key`, if anything.
-    pub(super) fn published(&self, key: EntryKey) -> Option<Published> {
+    pub(super) fn published(&self, key: EntryKey) -> Option<Result<Published, StoreError>> {
         match &self.entries.get(&key)?.0 {
-            Stored::Live(present) => Some(Published::Present(present.clone())),
-            Stored::Revoked(_) => Some(Published::Revoked),
-            Stored::Absent => None,
+            Ok(Stored::Live(present)) => Some(Ok(Published::Present(present.clone()))),
+            Ok(Stored::Revoked(_)) => Some(Ok(Published::Revoked)),
+            Ok(Stored::Absent) => None,
+            Err(error) => Some(Err(StoreError::Corrupt(*error))),
         }
     }
 
@@ -135,7 +137,7 @@ impl State {
     }
 
     /// Keeps that in the place of what was under `key`.
-    pub(super) fn keep(&mut self, key: EntryKey, stored: Stored, ends_at: UnixTime) {
+    pub(super) fn keep(&mut self, key: EntryKey, stored: Result<Stored, EntryError>, ends_at: UnixTime) {
         self.forget(Kept::Entry(key));
         self.octets += octets_of(&stored);
         self.entries.insert(key, (stored, ends_at));
@@ -154,25 +156,40 @@ impl State {
         self.last.unwrap_or(Mark::EMPTY_LOG)
     }
 
-    /// Puts the record at the end of the log. If it stands there already, and says no more than now, it only moves:
-    /// else whoever repeats a revocation would fill the memory.
-    pub(super) fn append(&mut self, record: Record, now: UnixTime) {
-        let id = after(self.last());
-        self.last = Some(id);
-        if let Some(earlier) = self.places.insert((record.kind, record.id), id)
-            && let Some((_, known)) = self.log.get(&earlier)
-            && known.keep_until <= record.keep_until
-            && known.before <= record.before
-            && record.position.is_none()
-        {
-            self.log.remove(&earlier);
+    /// The id of the record that is appended next: a counter, since nobody else appends.
+    pub(super) fn next_id(&self) -> Mark {
+        after(self.last())
+    }
+
+    /// Where that record stands already, if it says no more there than at the end of the log: then it only moves, or
+    /// whoever repeats a revocation would fill the memory.
+    pub(super) fn place_to_leave(&self, record: &Record) -> Option<Mark> {
+        let place = *self.places.get(&(record.kind, record.id))?;
+        let (_, known) = self.log.get(&place)?;
+        let says_no_more = known.keep_until <= record.keep_until && known.before <= record.before;
+        (says_no_more && record.position.is_none()).then_some(place)
+    }
+
+    /// Puts the record at the end of the log, under the [next id](Self::next_id) or one above it.
+    pub(super) fn append(&mut self, id: Mark, now: UnixTime, record: Record) {
+        if let Some(place) = self.place_to_leave(&record) {
+            self.log.remove(&place);
         }
+        self.last = Some(id);
+        self.places.insert((record.kind, record.id), id);
         self.log.insert(id, (now, record));
     }
 
-    pub(super) fn trim(&mut self, appended_before: UnixTime) {
+    /// The id of the first record that was not appended before that time, or of the next one.
+    pub(super) fn first_since(&self, time: UnixTime) -> Mark {
+        let first = self.log.iter().find(|(_, (appended_at, _))| *appended_at >= time);
+        first.map_or_else(|| self.next_id(), |(id, _)| *id)
+    }
+
+    /// Forgets the records below that id.
+    pub(super) fn trim(&mut self, below: Mark) {
         while let Some(first) = self.log.first_entry()
-            && first.get().0 < appended_before
+            && *first.key() < below
         {
             let (id, (_, record)) = first.remove_entry();
             let name = (record.kind, record.id);
@@ -219,15 +236,41 @@ impl State {
     }
 }
 
-/// What `stored` counts against the limit.
-pub(super) fn octets_of(stored: &Stored) -> usize {
+fn octets_of(stored: &Result<Stored, EntryError>) -> usize {
     match stored {
-        Stored::Live(entry) => OVERHEAD + entry.as_bytes().len(),
-        Stored::Revoked(_) | Stored::Absent => OVERHEAD,
+        Ok(Stored::Live(entry)) => OVERHEAD + entry.as_bytes().len(),
+        Ok(Stored::Revoked(_) | Stored::Absent) | Err(_) => OVERHEAD,
     }
 }
 
-/// The next id: a counter, which a log in one process has to itself.
+/// What is asked where it is all on a disk as well.
+#[cfg(feature = "disk")]
+impl State {
+    pub(super) fn with_capacity(entries: usize, grants: usize) -> Self {
+        Self {
+            entries: HashMap::with_capacity(entries),
+            ledger: HashMap::with_capacity(grants),
+            ..Self::default()
+        }
+    }
+
+    /// When what is under `key` ends, if anything is.
+    pub(super) fn entry_ends_at(&self, key: EntryKey) -> Option<UnixTime> {
+        self.entries.get(&key).map(|(_, ends_at)| *ends_at)
+    }
+
+    /// When that line of the ledger ends, if there is one.
+    pub(super) fn grant_ends_at(&self, key: LedgerKey) -> Option<UnixTime> {
+        self.ledger.get(&key).map(|(_, ends_at)| *ends_at)
+    }
+
+    /// Goes on after that id.
+    pub(super) fn set_last(&mut self, last: Mark) {
+        self.last = Some(last);
+    }
+}
+
+/// The id after that one.
 pub(super) fn after(last: Mark) -> Mark {
     Mark {
         counter: last.counter + 1,

@@ -40,10 +40,14 @@ impl EntryStore for MemoryStore {
     ) -> Result<Published, StoreError> {
         let (_, mut state) = self.contents.now();
         if let Some(found) = state.published(key) {
-            return Ok(found);
+            return found;
         }
         state.room_for(OVERHEAD + entry.as_bytes().len(), self.max_bytes)?;
-        state.keep(key, Stored::Live(entry.clone()), expires_at.plus(ENTRY_MARGIN));
+        state.keep(
+            key,
+            Ok(Stored::Live(entry.clone())),
+            expires_at.plus(ENTRY_MARGIN),
+        );
         Ok(Published::Inserted)
     }
 
@@ -60,7 +64,7 @@ impl EntryStore for MemoryStore {
     }
 
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
-        Ok(self.contents.get(key))
+        self.contents.get(key)
     }
 
     async fn revoke(
@@ -70,12 +74,13 @@ impl EntryStore for MemoryStore {
     ) -> Result<Mark, StoreError> {
         let (now, mut state) = self.contents.now();
         for record in records {
-            state.append(*record, now);
+            let id = state.next_id();
+            state.append(id, now, *record);
         }
         // Not refused when full: it takes the place of an entry that was larger, or a revocation would wait for
         // room while the token lives on.
         if let Some((key, tombstone)) = tombstone {
-            state.keep(key, Stored::Revoked(tombstone), tombstone.expires_at);
+            state.keep(key, Ok(Stored::Revoked(tombstone)), tombstone.expires_at);
         }
         let last = state.last();
         drop(state);
@@ -88,7 +93,9 @@ impl EntryStore for MemoryStore {
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
-        self.contents.now().1.trim(appended_before);
+        let (_, mut state) = self.contents.now();
+        let below = state.first_since(appended_before);
+        state.trim(below);
         Ok(())
     }
 }

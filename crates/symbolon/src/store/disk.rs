@@ -1,0 +1,212 @@
+//! On this machine's disk: for one process that remembers when it is started again.
+//!
+//! The engine is `redb`: one fsync commits all tables or none, after a crash checksums tell the last whole commit, a
+//! damaged file is refused, and it needs libc alone. `fjall` 3.1 writes less, but one changed octet in its journal cost
+//! half of the synced keys without an error when tried, and it brings forty crates. Both refuse all writes after one
+//! that failed until they are opened anew, and that a full disk must not do to look-ups. So nothing is read from the
+//! file but at start: all of it is in memory as well, and a look-up waits for no disk.
+
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redb::{Database, Error};
+use symbolon_core::{Entry, EntryKey, GrantId, Mark, Record, Stored, Tombstone, UnixTime};
+use tokio::sync::{mpsc, oneshot};
+
+mod file;
+#[cfg(test)]
+mod simulated;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use self::file::{Device, Folder};
+use self::writer::{Answer, Engine, Write, Writer};
+use super::contents::Contents;
+use super::{Begun, EntryStore, LedgerKey, OpenError, Published, Round, StoreError};
+use crate::clock::Clock;
+
+/// Entries, log and ledger on disk, and in memory what can be looked up. Whatever it acknowledges is on the disk.
+pub struct DiskStore {
+    contents: Arc<Contents>,
+    writes: Option<mpsc::Sender<Write>>,
+    writer: Option<JoinHandle<()>>,
+    /// Held for as long as the store is open, also where the database is closed for a while.
+    _lock: Option<File>,
+}
+
+/// Most writes that wait for the disk.
+const WAITING: usize = 1024;
+/// How long a write waits for its acknowledgement. It may still be done later: repeating is harmless.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl DiskStore {
+    /// Opens the store in `folder`, which is made if it is not there, and reads it. It keeps at most `max_bytes` of
+    /// entries, tombstones and ledger, on disk and in memory.
+    pub fn open(folder: &Path, max_bytes: usize, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let unusable = |error| OpenError::unusable(folder, error);
+        make_private(folder).map_err(unusable)?;
+        let lock = lock(folder)?;
+        let device = Folder(folder.to_owned());
+        let database = device
+            .prepare()
+            .and_then(|()| device.open_and_check())
+            .map_err(|error| why_not_open(folder, error))?;
+        Self::start(Box::new(device), database, max_bytes, clock, Some(lock))
+            .map_err(|error| why_not_open(folder, error))
+    }
+
+    fn start(
+        device: Box<dyn Device>,
+        database: Database,
+        max_bytes: usize,
+        clock: Arc<dyn Clock>,
+        lock: Option<File>,
+    ) -> Result<Self, Error> {
+        let (state, commits) = file::load(&database, clock.now())?;
+        let contents = Arc::new(Contents::new(clock.clone(), state));
+        let (sender, waiting) = mpsc::channel(WAITING);
+        let writer = Writer {
+            device,
+            engine: Engine::Open(database),
+            commits,
+            contents: contents.clone(),
+            clock,
+            max_bytes,
+            waiting,
+            carried: VecDeque::new(),
+            more_ended: true,
+        };
+        let thread = thread::Builder::new().name("disk-store".into()).spawn(|| {
+            if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
+                tracing::error!("the disk store's writer panicked: nothing is written until a restart");
+            }
+        })?;
+        Ok(Self {
+            contents,
+            writes: Some(sender),
+            writer: Some(thread),
+            _lock: lock,
+        })
+    }
+
+    async fn ask<T>(&self, write: impl FnOnce(Answer<T>) -> Write) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let sent = self
+            .writes
+            .as_ref()
+            .is_some_and(|writes| writes.try_send(write(answer)).is_ok());
+        if !sent {
+            return Err(StoreError::Unavailable("more writes wait for the disk than may"));
+        }
+        match tokio::time::timeout(PATIENCE, answered).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) => Err(StoreError::Unavailable("the disk store's writer has ended")),
+            Err(_) => Err(StoreError::Unavailable("the disk did not answer in time")),
+        }
+    }
+}
+
+#[async_trait]
+impl EntryStore for DiskStore {
+    async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
+        Ok(self.contents.begin(ledger))
+    }
+
+    async fn publish(
+        &self,
+        key: EntryKey,
+        entry: &Entry,
+        expires_at: UnixTime,
+    ) -> Result<Published, StoreError> {
+        self.ask(|answer| Write::Publish(key, entry.clone(), expires_at, answer))
+            .await
+    }
+
+    async fn put_grant(
+        &self,
+        key: LedgerKey,
+        grant: GrantId,
+        expires_at: UnixTime,
+    ) -> Result<(), StoreError> {
+        self.ask(|answer| Write::Grant(key, grant, expires_at, answer))
+            .await
+    }
+
+    async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+        self.contents.get(key)
+    }
+
+    async fn revoke(
+        &self,
+        records: &[Record],
+        tombstone: Option<(EntryKey, Tombstone)>,
+    ) -> Result<Mark, StoreError> {
+        self.ask(|answer| Write::Revoke(records.to_vec(), tombstone, answer))
+            .await
+    }
+
+    async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
+        Ok(self.contents.follow(after, wait).await)
+    }
+
+    async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
+        self.ask(|answer| Write::Trim(appended_before, answer)).await
+    }
+}
+
+impl Drop for DiskStore {
+    /// Writes what waits, and closes the file: the next start need not repair it.
+    fn drop(&mut self) {
+        self.writes = None;
+        if let Some(writer) = self.writer.take() {
+            // If it panicked, that was told when it did.
+            let _ = writer.join();
+        }
+    }
+}
+
+fn make_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::new(
+            ErrorKind::PermissionDenied,
+            "others may read or write it: chmod 700",
+        ));
+    }
+    Ok(())
+}
+
+/// One process at a time: two would each answer what the other does not know.
+fn lock(folder: &Path) -> Result<File, OpenError> {
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(folder.join("lock"))
+        .map_err(|error| OpenError::unusable(folder, error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse(folder.to_owned())),
+        Err(TryLockError::Error(error)) => Err(OpenError::unusable(folder, error)),
+    }
+}
+
+fn why_not_open(folder: &Path, error: Error) -> OpenError {
+    match error {
+        Error::Io(error) if !matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof) => {
+            OpenError::unusable(folder, error)
+        }
+        Error::DatabaseAlreadyOpen => OpenError::InUse(folder.to_owned()),
+        error => OpenError::Damaged(folder.to_owned(), error.to_string()),
+    }
+}
