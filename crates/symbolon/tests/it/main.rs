@@ -4,6 +4,8 @@
 
 mod clients;
 mod desync;
+#[cfg(feature = "disk")]
+mod disk;
 mod documents;
 mod flow;
 mod gateway;
