@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::base64url;
 use crate::entry::{Lineage, OpenEntry, SplitError};
+use crate::time::UnixTime;
 use crate::token::{OpaqueToken, TokenKind};
 
 /// Three base64url parts with two dots, and no more is known of it. No `Debug` prints it.
@@ -71,6 +72,17 @@ impl UnverifiedJwt {
     pub fn split(&self, kind: TokenKind, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
         let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
         Ok((token, OpenEntry::new(self.signing_input(), lineage)))
+    }
+
+    /// The issuer and the time of issue that it claims, for deciding whose keys to ask for. Nobody has checked them.
+    pub fn unverified_origin(&self) -> Option<(String, UnixTime)> {
+        let payload = crate::verify::read_part(self.payload()).ok()?;
+        let issuer = payload.get("iss")?.as_str()?.to_owned();
+        let issued_at = match payload.get("iat") {
+            Some(crate::json::Value::Integer(seconds)) => *seconds,
+            _ => 0,
+        };
+        Some((issuer, UnixTime::from_secs(issued_at)))
     }
 
     /// Header and payload with their dot (RFC 7515 §2).

@@ -21,9 +21,10 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::forward::Forwarder;
 use crate::gateway::Gateway;
 use crate::http::Body;
-use crate::keys::{self, Fixed, Issuers, KeySource};
+use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Shutdown, Stop};
 use crate::publish::Publisher;
 use crate::resolve::Resolver;
@@ -74,7 +75,8 @@ impl Process {
             Some(settings) => Some(mint_for(settings, &config.issuers, &config.data)?),
             None => None,
         };
-        let issuers = Arc::new(issuers_of(&config.issuers, mint.as_ref())?);
+        let (issuers, fetched) = issuers_of(&config.issuers, mint.as_ref(), &config.data, &clock)?;
+        let issuers = Arc::new(issuers);
         let shared = Shared {
             revocations: Arc::new(Revocations::new(
                 config.revocations,
@@ -110,7 +112,11 @@ impl Process {
             );
             (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
         });
-        Self::bind(shared, token_service, gateway.transpose()?, admin).await
+        let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
+        for source in fetched {
+            process.background.spawn(source.keep(process.issuers.clone()));
+        }
+        Ok(process)
     }
 
     async fn bind(
@@ -319,25 +325,41 @@ fn mint_for(
     Ok(Mint::new(key, name, settings.lifetime))
 }
 
-fn issuers_of(configs: &[keys::Config], mint: Option<&Mint>) -> Result<Issuers, StartError> {
-    let source = |config: &keys::Config| -> Result<Box<dyn KeySource>, StartError> {
+/// The issuers, and those of their key sources that have to be kept current.
+fn issuers_of(
+    configs: &[keys::Config],
+    mint: Option<&Mint>,
+    data: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Issuers, Vec<Arc<Fetched>>), StartError> {
+    let mut fetched = Vec::new();
+    let mut sources: Vec<(keys::Config, Arc<dyn KeySource>)> = Vec::with_capacity(configs.len());
+    for config in configs {
         let failed = |reason: &dyn fmt::Display| StartError(format!("keys of {}: {reason}", config.issuer));
-        let text = match (&config.keys, mint) {
-            (keys::Source::File(path), _) => std::fs::read(path).map_err(|error| failed(&error))?,
-            (keys::Source::Mint, Some(mint)) => mint.jwk_set().to_string().into_bytes(),
+        let source: Arc<dyn KeySource> = match (&config.keys, mint) {
+            (keys::Source::File(path), _) => {
+                let text = std::fs::read(path).map_err(|error| failed(&error))?;
+                Arc::new(Fixed::read(&text, config).map_err(|error| failed(&error))?)
+            }
+            (keys::Source::Mint, Some(mint)) => {
+                let text = mint.jwk_set().to_string();
+                Arc::new(Fixed::read(text.as_bytes(), config).map_err(|error| failed(&error))?)
+            }
             (keys::Source::Mint, None) => return Err(failed(&"no token service here signs for it")),
+            (keys::Source::Fetched(location), _) => {
+                let http = Forwarder::new(None).map_err(|error| failed(&error))?;
+                let source = Fetched::new(config.clone(), location.clone(), http, clock.clone(), data);
+                let source = Arc::new(source);
+                fetched.push(source.clone());
+                source
+            }
         };
-        let fixed = Fixed::read(&text, config).map_err(|error| failed(&error))?;
-        if fixed.is_empty() {
+        if source.jwk_set().is_some_and(|set| set.is_empty()) {
             return Err(failed(&"none of them can be used"));
         }
-        Ok(Box::new(fixed))
-    };
-    let sources: Result<Vec<_>, _> = configs
-        .iter()
-        .map(|config| Ok((config.clone(), source(config)?)))
-        .collect();
-    Ok(Issuers::new(sources?))
+        sources.push((config.clone(), source));
+    }
+    Ok((Issuers::new(sources), fetched))
 }
 
 /// The issuer identifier of that URL: without the `/` that a URL without a path is written with.

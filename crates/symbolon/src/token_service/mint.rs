@@ -129,6 +129,14 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Writes a file that its owner alone can read, over the one that is there, whole or not at all.
+pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(format!("{}.next", std::process::id()));
+    let _ = fs::remove_file(&unfinished);
+    write_private(&unfinished, content)?;
+    fs::rename(&unfinished, path)
+}
+
 fn read_key(path: &Path, text: &[u8], algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let wrong = |reason: &dyn fmt::Display| KeyFileError::new(path, reason);
     let mode = fs::metadata(path)
