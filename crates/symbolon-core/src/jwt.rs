@@ -74,6 +74,13 @@ impl UnverifiedJwt {
         Ok((token, OpenEntry::new(self.signing_input(), lineage)))
     }
 
+    /// Whether its signature can be an opaque token, and its header is one of a JWS. Says nothing of whether to.
+    pub fn can_be_split(&self) -> bool {
+        let has_algorithm =
+            crate::verify::read_part(self.header()).is_ok_and(|header| header.contains_key("alg"));
+        has_algorithm && self.signature().parse::<OpaqueToken>().is_ok()
+    }
+
     /// The issuer and the time of issue that it claims, for deciding whose keys to ask for. Nobody has checked them.
     pub fn unverified_origin(&self) -> Option<(String, UnixTime)> {
         let payload = crate::verify::read_part(self.payload()).ok()?;

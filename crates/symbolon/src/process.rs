@@ -260,7 +260,8 @@ impl Endpoints {
 }
 
 impl Handler for Endpoints {
-    async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, peer: SocketAddr, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(peer);
         match self
             .router
             .clone()

@@ -13,6 +13,7 @@ use crate::keys::Issuers;
 use crate::publish::Publisher;
 use crate::revoke::Revoker;
 
+pub mod broker;
 mod client_auth;
 mod form;
 mod metadata;

@@ -357,7 +357,7 @@ fn read_kept(file: &Path, issuer: &Config) -> Option<Known> {
 }
 
 impl FetchError {
-    fn new(reason: impl fmt::Display) -> Self {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
         Self(reason.to_string())
     }
 }

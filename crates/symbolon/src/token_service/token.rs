@@ -35,6 +35,10 @@ pub(super) enum Refusal {
     Unavailable,
     /// The token would be one that no gateway accepts. Somebody should look.
     Broken,
+    /// The authorization server issued what cannot be handed out.
+    BadGateway(&'static str),
+    /// The authorization server did not answer.
+    ServerUnavailable { timeout: bool },
 }
 
 /// `Authorization: Bearer ` and the JWT beyond this do not fit into the fields that servers take by default (GW-53).
@@ -173,6 +177,19 @@ impl Refusal {
                     .headers_mut()
                     .insert(RETRY_AFTER, HeaderValue::from_static("1"));
                 response
+            }
+            Self::BadGateway(why) => http::error(StatusCode::BAD_GATEWAY, "server_error", why),
+            Self::ServerUnavailable { timeout } => {
+                let at = if timeout {
+                    StatusCode::GATEWAY_TIMEOUT
+                } else {
+                    StatusCode::BAD_GATEWAY
+                };
+                http::error(
+                    at,
+                    "temporarily_unavailable",
+                    "the authorization server did not answer",
+                )
             }
             Self::Broken => {
                 let why = "the token service made a token that it cannot stand for";
