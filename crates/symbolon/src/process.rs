@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,6 @@ use symbolon_core::{Secret, SecretError, Secrets, UnixTime};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
-use url::Url;
 use zeroize::Zeroizing;
 
 use crate::admin::Admin;
@@ -297,7 +297,13 @@ fn secret_in(data: &Path) -> Result<Secret, StartError> {
         |reason: &dyn fmt::Display| StartError(format!("deployment secret {}: {reason}", path.display()));
     match std::fs::read_to_string(&path) {
         Ok(text) => {
-            crate::config::refuse_readable_by_others(&path).map_err(|reason| failed(&reason))?;
+            let mode = std::fs::metadata(&path)
+                .map_err(|error| failed(&error))?
+                .permissions()
+                .mode();
+            if mode & 0o077 != 0 {
+                return Err(failed(&"others can read it (chmod 600)"));
+            }
             Zeroizing::new(text)
                 .parse()
                 .map_err(|error: SecretError| failed(&error))
@@ -316,14 +322,13 @@ fn mint_for(
     issuers: &[keys::Config],
     data: &Path,
 ) -> Result<Mint, StartError> {
-    let name = issuer_name(&settings.issuer);
-    let algorithm = issuers
-        .iter()
-        .find(|issuer| issuer.issuer == name)
-        .and_then(|issuer| issuer.algorithms.first());
-    let algorithm = algorithm.ok_or_else(|| StartError(format!("{name} is none of the issuers")))?;
+    let issuer = issuers.iter().find(|issuer| issuer.keys == keys::Source::Mint);
+    let issuer =
+        issuer.ok_or_else(|| StartError("the token service signs for none of the issuers".into()))?;
+    let algorithm = issuer.algorithms.first();
+    let algorithm = algorithm.ok_or_else(|| StartError(format!("{} has no algorithm", issuer.issuer)))?;
     let key = mint::key_in(data, *algorithm).map_err(StartError::new)?;
-    Ok(Mint::new(key, name, settings.lifetime))
+    Ok(Mint::new(key, issuer.issuer.clone(), settings.lifetime))
 }
 
 /// The issuers, and those of their key sources that have to be kept current.
@@ -361,16 +366,6 @@ fn issuers_of(
         sources.push((config.clone(), source));
     }
     Ok((Issuers::new(sources), fetched))
-}
-
-/// The issuer identifier of that URL: without the `/` that a URL without a path is written with.
-pub fn issuer_name(url: &Url) -> String {
-    let text = url.as_str();
-    if url.path() == "/" {
-        text.trim_end_matches('/').to_owned()
-    } else {
-        text.to_owned()
-    }
 }
 
 impl StartError {

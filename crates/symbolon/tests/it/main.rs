@@ -1,4 +1,5 @@
 //! Tests of the roles: each starts the real thing on loopback, in this process or as the program.
 
+mod documents;
 mod flow;
 mod support;

@@ -1,0 +1,197 @@
+//! `[gateway]`: what stands between clients and resource servers.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use toml_span::Spanned;
+use url::Url;
+
+use super::issuers::Issuers;
+use super::secret_source::unreadable;
+use super::table::{Table, plain};
+use super::token_service::TokenService;
+use super::{clash, values};
+use crate::gateway::{Config, Route};
+
+/// The gateway, and what other tables need to know of it.
+pub(super) struct Gateway {
+    pub(super) listen: Option<Spanned<SocketAddr>>,
+    pub(super) revocation: Option<Revocation>,
+    pub(super) config: Option<Config>,
+}
+
+/// How late a revocation may be seen.
+pub(super) struct Revocation {
+    pub(super) detect: Duration,
+    pub(super) tolerate: Duration,
+}
+
+/// What routes are held against.
+struct Surroundings<'a> {
+    /// What the token service has on the same listener, and at which path.
+    endpoints: &'a [(&'static str, String)],
+    needs_audience: bool,
+}
+
+pub(super) fn read(
+    table: &mut Table<'_, '_>,
+    issuers: &Issuers,
+    token_service: Option<&TokenService>,
+) -> Gateway {
+    let listen = table.required("listen", values::address);
+    let realm = table.or("realm", "api".to_owned(), values::realm);
+    let trusted_proxies = table.list("trusted_proxies", values::network);
+    let strip = table.list("strip", values::field_name);
+    let max_connections = table.or("max_connections", 10_000, values::count(1..=1_000_000));
+    let revocation = table
+        .table_or_empty("revocation", WRITE_REVOCATION, revocation)
+        .flatten();
+    let endpoints = shared_endpoints(table, listen.as_ref(), token_service);
+    let around = Surroundings {
+        endpoints: &endpoints,
+        needs_audience: issuers.any_signature,
+    };
+    let routes = routes(table, &around);
+    let config = || {
+        Some(Config {
+            listen: listen.as_ref()?.value,
+            realm: realm?.value,
+            trusted_proxies: plain(trusted_proxies),
+            strip: plain(strip),
+            max_connections: max_connections?.value,
+            routes: routes?,
+        })
+    };
+    Gateway {
+        config: config(),
+        listen,
+        revocation,
+    }
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self {
+            detect: Duration::from_secs(2),
+            tolerate: Duration::from_secs(30),
+        }
+    }
+}
+
+fn revocation(table: &mut Table<'_, '_>) -> Option<Revocation> {
+    let default = Revocation::default();
+    let detect = table.or("detect", default.detect, values::duration("100ms", "60s"));
+    let tolerate = table.or("tolerate", default.tolerate, values::duration("0s", "1h"));
+    Some(Revocation {
+        detect: detect?.value,
+        tolerate: tolerate?.value,
+    })
+}
+
+/// The token service's endpoints, if it is to share the gateway's listener.
+fn shared_endpoints(
+    table: &Table<'_, '_>,
+    listen: Option<&Spanned<SocketAddr>>,
+    token_service: Option<&TokenService>,
+) -> Vec<(&'static str, String)> {
+    let other = token_service.and_then(|role| role.listen.as_ref());
+    let (Some(listen), Some(other), Some(token_service)) = (listen, other, token_service) else {
+        return Vec::new();
+    };
+    if listen == other {
+        return token_service.endpoints();
+    }
+    if clash(listen.value, other.value) {
+        let reason = "write the token service's address to share its listener, or another port";
+        table.note(listen.span, reason);
+    }
+    Vec::new()
+}
+
+fn routes(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Vec<Route>> {
+    let routes = table.tables("routes", "write [[gateway.routes]]", |table| route(table, around))?;
+    let places = routes.iter().filter_map(|(place, _)| place.as_ref());
+    let twice = "write another path: a route has this `host` and `path` already";
+    table.reader.refuse_repeated(places, twice);
+    routes.into_iter().map(|(_, route)| route).collect()
+}
+
+/// A host and a path, at the place of the path.
+type Place = Spanned<(Option<String>, String)>;
+
+fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>, Option<Route>) {
+    let host = table.or("host", None, |value| values::host(value).map(Some));
+    let path = path(table, around);
+    let resource_server = table.required("resource_server", values::resource_server);
+    let ca = certificates(table, resource_server.as_ref());
+    let audience = audience(table, around);
+    let scopes = table.list("scopes", values::scope);
+    let max_authorization = table.or("max_authorization", 8000, values::count(256..=131_072));
+    let timeout = table.or("timeout", DEFAULT_TIMEOUT, values::duration("10ms", "1h"));
+    let cors_origins = table.list("cors_origins", values::origin);
+    let place = host.as_ref().zip(path.as_ref());
+    let place =
+        place.map(|(host, path)| Spanned::with_span((host.value.clone(), path.value.clone()), path.span));
+    let route = || {
+        Some(Route {
+            host: host?.value,
+            path: path?.value,
+            resource_server: resource_server?.value,
+            ca,
+            audience,
+            scopes: plain(scopes),
+            max_authorization: max_authorization?.value,
+            timeout: timeout?.value,
+            cors_origins: plain(cors_origins),
+        })
+    };
+    (place, route())
+}
+
+fn path(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Spanned<String>> {
+    let path = table.required("path", values::route_path)?;
+    let meets = |other: &str| is_under(other, &path.value) || is_under(&path.value, other);
+    if let Some((name, _)) = around.endpoints.iter().find(|(_, endpoint)| meets(endpoint)) {
+        let reason = format!("write another path or `listen`: this one meets the token service's {name}");
+        table.note(path.span, reason);
+    }
+    Some(path)
+}
+
+/// Whether a path stands under a prefix, which ends at a `/`. Not said of `/` itself: everything stands under it, and
+/// there the token service's paths win.
+fn is_under(path: &str, prefix: &str) -> bool {
+    let rest = path.strip_prefix(prefix);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The file of certificates that the resource server's is checked against.
+fn certificates(table: &mut Table<'_, '_>, server: Option<&Spanned<Url>>) -> Option<PathBuf> {
+    if server.is_some_and(|server| server.value.scheme() == "http") {
+        table.refuse("ca", "leave it out, or write an https `resource_server`");
+    }
+    let name = table.optional("ca", values::path)?;
+    let path = table.reader.resolve(&name.value);
+    let pem = fs::read(&path).map_err(|error| unreadable(&error));
+    let checked = pem.and_then(|pem| {
+        let is_begun = pem.windows(PEM_BEGIN.len()).any(|octets| octets == PEM_BEGIN);
+        let write = || "name a PEM file with at least one certificate".to_owned();
+        is_begun.then_some(path).ok_or_else(write)
+    });
+    table.reader.keep(name.span, checked).map(Spanned::take)
+}
+
+fn audience(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<String> {
+    if around.needs_audience {
+        // Whoever reads such a JWT at one resource server could present it at another.
+        let why = "with tokens = \"signature\", a route needs the audience of its resource server";
+        table.require("audience", why);
+    }
+    table.optional("audience", values::audience).map(Spanned::take)
+}
+
+const WRITE_REVOCATION: &str = "write { detect = \"2s\", tolerate = \"30s\" }";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

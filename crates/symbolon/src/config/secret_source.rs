@@ -1,0 +1,87 @@
+//! Secrets: never in the configuration itself, but in a file of their own or in the environment.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use symbolon_core::{Secret, SecretError, Secrets};
+use toml_span::{Span, Spanned};
+use zeroize::Zeroizing;
+
+use super::table::Table;
+use super::values;
+use crate::admin;
+
+/// The deployment secrets, if any are written; the first seals.
+pub(super) fn deployment_secrets(root: &mut Table<'_, '_>) -> Option<Secrets> {
+    let at = root.place("secret");
+    let secrets = root.table_or_tables("secret", WRITE_SOURCE, |table| {
+        let Spanned { value: text, span } = secret_text(table)?;
+        let secret = text.parse::<Secret>().map_err(|error| error.to_string());
+        table.reader.keep(span, secret).map(Spanned::take)
+    })?;
+    let secrets: Option<Vec<_>> = secrets.into_iter().collect();
+    let secrets = Secrets::new(secrets?).map_err(|error| match error {
+        SecretError::None => WRITE_SOURCE.to_owned(),
+        error => error.to_string(),
+    });
+    root.reader.keep(at?, secrets).map(Spanned::take)
+}
+
+/// The bearer token of operators (RFC 6750 §2.1), long enough that nobody guesses it.
+pub(super) fn admin_token(table: &mut Table<'_, '_>) -> Option<admin::Token> {
+    let text = secret_text(table)?;
+    let token = text.value.trim_end_matches(['\r', '\n']);
+    let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~+/".contains(&octet);
+    let unpadded = token.trim_end_matches('=');
+    if unpadded.len() < 32 || !unpadded.bytes().all(is_allowed) {
+        table.note(
+            text.span,
+            "put a token of at least 32 letters, digits and -._~+/ there",
+        );
+        return None;
+    }
+    Some(admin::Token(Zeroizing::new(token.to_owned())))
+}
+
+fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> {
+    let both_or_none = table.place("file").is_some() == table.place("env").is_some();
+    let (file, variable) = (
+        table.optional("file", values::path),
+        table.optional("env", values::variable),
+    );
+    if both_or_none {
+        table.note(table.at, WRITE_SOURCE);
+        return None;
+    }
+    if let Some(Spanned { value: name, span }) = file {
+        let text = private_file(table, &table.reader.resolve(&name), span);
+        return table.reader.keep(span, text.map_err(|error| unreadable(&error)));
+    }
+    let Spanned { value: name, span } = variable?;
+    let text = (table.reader.environment)(&name).map(Zeroizing::new);
+    table.reader.keep(
+        span,
+        text.ok_or("set this environment variable: it is not there, or not text"),
+    )
+}
+
+/// What stands in a file that only its owner should be able to read.
+fn private_file(table: &Table<'_, '_>, path: &Path, at: Span) -> io::Result<Zeroizing<String>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        table.note(at, "others than the owner may use this file: chmod 600");
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Why a file that is named cannot be used.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    format!("name a file that can be read, as seen from the folder of this one: {error}")
+}
+
+/// How a secret is referred to.
+pub(super) const WRITE_SOURCE: &str = "write { file = \"…\" } or { env = \"…\" }";

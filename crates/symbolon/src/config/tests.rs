@@ -1,0 +1,1163 @@
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use symbolon_core::{Algorithm, Profile, TokenKind};
+use tempfile::TempDir;
+use toml_span::Value;
+
+use super::*;
+use crate::keys::Source;
+use crate::telemetry::Format;
+
+/// Everything that can be written.
+const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
+data = "state"
+log = "json"
+
+[store]
+kind = "memory"
+max_bytes = "1GiB"
+
+[revocations]
+max_bytes = 1000000
+
+[[issuers]]
+issuer = "https://id.example.com"
+algorithms = ["ES256", "RS256"]
+tokens = "salted"
+max_lifetime = "1h"
+
+[[issuers]]
+issuer = "https://login.example.net/realms/acme/"
+profile = "rfc9068"
+algorithms = ["EdDSA"]
+tokens = "signature"
+jwks = { file = "jwks.json" }
+
+[token_service]
+mode = "mint"
+listen = "127.0.0.1:4601"
+issuer = "https://id.example.com"
+lifetime = "5m"
+
+[[token_service.clients]]
+id = "orders-app"
+secret_sha256 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+audiences = ["https://api.example.com/orders", "https://api.example.com/bills"]
+scopes = ["orders:read", "orders:write"]
+
+[[token_service.clients]]
+id = "reports"
+secret_sha256 = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA"
+audiences = ["https://api.example.com/bills"]
+
+[gateway]
+listen = "0.0.0.0:4600"
+realm = "acme's API"
+trusted_proxies = ["10.0.0.0/8", "::1/128"]
+strip = ["X-Tenant"]
+max_connections = 500
+revocation = { detect = "500ms", tolerate = "0s" }
+
+[[gateway.routes]]
+host = "api.example.com"
+path = "/orders"
+resource_server = "https://orders:3000"
+ca = "ca.pem"
+audience = "https://api.example.com/orders"
+scopes = ["orders:read"]
+max_authorization = 16000
+timeout = "10s"
+cors_origins = ["https://app.example.com", "http://localhost:5173"]
+
+[[gateway.routes]]
+path = "/"
+resource_server = "http://[::1]:3000"
+audience = "https://api.example.com/bills"
+
+[admin]
+listen = "[::1]:4609"
+token = { file = "admin-token" }
+"#;
+
+const MINIMAL: &str = r#"
+[[issuers]]
+issuer = "http://localhost:4601"
+algorithms = ["ES256"]
+tokens = "salted"
+
+[token_service]
+mode = "mint"
+listen = "127.0.0.1:4601"
+issuer = "http://localhost:4601"
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+
+const SECRET: &str = "7.AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+const NEXT_SECRET: &str = "8.Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA";
+const ADMIN_TOKEN: &str = "0123456789abcdefghijABCDEFGHIJ-_";
+const PEM: &str = "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n";
+/// The public key of RFC 8037 §A.2.
+const JWKS: &str =
+    r#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+const SHARED_JWKS: &str = r#"{"keys":[{"kty":"oct","k":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"}]}"#;
+const OTHER_JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"X25519","x":"AA"}]}"#;
+
+/// The files that [`FULL`] names, and some that are no good.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        for (name, mode, text) in [
+            ("secret", 0o600, &format!("{SECRET}\n")[..]),
+            ("admin-token", 0o400, &format!("{ADMIN_TOKEN}\n")),
+            ("jwks.json", 0o644, JWKS),
+            ("ca.pem", 0o644, PEM),
+            ("everybody", 0o604, SECRET),
+            ("group", 0o640, ADMIN_TOKEN),
+            ("short", 0o600, &ADMIN_TOKEN[1..]),
+            ("odd", 0o600, "0123456789 0123456789 0123456789"),
+            ("padding", 0o600, "================================"),
+            ("none.json", 0o644, r#"{"keys":[]}"#),
+            ("other.json", 0o644, OTHER_JWKS),
+            ("shared.json", 0o600, SHARED_JWKS),
+        ] {
+            let path = folder.0.path().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        folder
+    }
+
+    fn parse(&self, text: &str) -> Result<Config, Mistakes> {
+        let name = self.0.path().join("symbolon.toml");
+        Config::parse(text, name.to_str().unwrap(), &environment)
+    }
+
+    /// The mistakes of a text, as they would look if the file were in the working directory.
+    fn mistakes(&self, text: &str) -> String {
+        let mistakes = self.parse(text).expect_err(text).to_string();
+        mistakes.replace(&format!("{}/", self.0.path().display()), "")
+    }
+
+    /// The reasons alone.
+    fn reasons(&self, text: &str) -> Vec<String> {
+        let mistakes = self.mistakes(text);
+        mistakes
+            .lines()
+            .filter_map(|line| Some(line.splitn(4, ':').nth(3)?.trim_start().to_owned()))
+            .collect()
+    }
+
+    /// Makes each change of [`FULL`] alone, a line `from => to`, and expects one mistake: at the `¦` and for the reason
+    /// that stands above.
+    fn refuses(&self, cases: &str) {
+        let mut reason = "";
+        for line in cases.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            match line.split_once(" => ") {
+                Some((from, to)) => {
+                    self.refuses_one(FULL, &from.replace('⏎', "\n"), &to.replace('⏎', "\n"), reason);
+                }
+                None => reason = line,
+            }
+        }
+    }
+
+    fn refuses_one(&self, text: &str, from: &str, to: &str, reason: &str) {
+        assert_eq!(text.matches(from).count(), 1, "{from} is not one place");
+        let marked = text.replace(from, to);
+        let before = marked.split('¦').next().unwrap();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        let expected = format!("symbolon.toml:{line}:{column}: {reason}\n1 mistake in symbolon.toml");
+        assert_eq!(self.mistakes(&marked.replace('¦', "")), expected, "{to}");
+    }
+
+    /// Leaves each line of [`FULL`] out alone, and expects one mistake: at the head of its table, for that reason.
+    fn misses(&self, cases: &str) {
+        for (line, reason) in cases.trim().lines().map(|case| case.split_once(" => ").unwrap()) {
+            let line = line.trim();
+            let (before, after) = FULL.split_once(&format!("\n{line}\n")).expect(line);
+            let head = before[..=before.rfind("\n[").unwrap()].matches('\n').count() + 1;
+            let key = line.split(' ').next().unwrap();
+            let mistake = format!("symbolon.toml:{head}:1: `{key}` is missing: {reason}");
+            let expected = format!("{mistake}\n1 mistake in symbolon.toml");
+            assert_eq!(self.mistakes(&format!("{before}\n{after}")), expected, "{line}");
+        }
+    }
+}
+
+fn environment(name: &str) -> Option<String> {
+    match name {
+        "SYMBOLON_SECRET" => Some(NEXT_SECRET.to_owned()),
+        "BAD_SECRET" => Some("0.AAEC".to_owned()),
+        "ADMIN_TOKEN" => Some("a+/b".repeat(8) + "=="),
+        "BAD_TOKEN" => Some("a+/b==".repeat(8)),
+        _ => None,
+    }
+}
+
+#[test]
+fn every_field_that_is_written_is_read() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.0.path().join(name);
+    let config = folder.parse(FULL).unwrap();
+
+    let secrets = config.secrets.unwrap();
+    assert_eq!(*secrets.newest().expose(), NEXT_SECRET);
+    let secrets: Vec<_> = secrets.iter().map(|secret| secret.expose().to_string()).collect();
+    assert_eq!(secrets, [NEXT_SECRET, SECRET]);
+    assert_eq!((config.data, config.log), (at("state"), Format::Json));
+    let store::Config::Memory { max_bytes } = config.store;
+    assert_eq!(max_bytes, 1 << 30);
+    assert_eq!(config.revocations.max_bytes, 1_000_000);
+    assert_eq!(config.revocations.detect, Duration::from_millis(500));
+    assert_eq!(config.revocations.tolerate, Duration::ZERO);
+
+    let [own, other] = &config.issuers[..] else {
+        panic!("two issuers")
+    };
+    assert_eq!(
+        (own.issuer.as_str(), own.profile),
+        ("https://id.example.com", Profile::Rfc9068)
+    );
+    assert_eq!(own.algorithms, [Algorithm::Es256, Algorithm::Rs256]);
+    assert_eq!(
+        (own.tokens, own.max_lifetime),
+        (TokenKind::Salted, Duration::from_secs(3600))
+    );
+    assert_eq!(own.keys, Source::Mint);
+    assert_eq!(other.algorithms, [Algorithm::EdDsa]);
+    assert_eq!(other.issuer, "https://login.example.net/realms/acme/");
+    assert_eq!(
+        (other.tokens, other.max_lifetime),
+        (TokenKind::Signature, Duration::from_secs(86400))
+    );
+    assert_eq!(other.keys, Source::File(at("jwks.json")));
+
+    let token_service = config.token_service.unwrap();
+    assert_eq!(token_service.listen, "127.0.0.1:4601".parse().unwrap());
+    assert_eq!(token_service.issuer.as_str(), "https://id.example.com/");
+    assert_eq!(token_service.lifetime, Duration::from_secs(300));
+    let [orders, reports] = &token_service.clients[..] else {
+        panic!("two clients")
+    };
+    assert_eq!((orders.id.as_str(), orders.secret_sha256[31]), ("orders-app", 31));
+    assert_eq!(
+        orders.audiences,
+        ["https://api.example.com/orders", "https://api.example.com/bills"]
+    );
+    assert_eq!(orders.scopes, ["orders:read", "orders:write"]);
+    assert_eq!((reports.id.as_str(), reports.secret_sha256[0]), ("reports", 31));
+    assert!(reports.scopes.is_empty());
+
+    let admin = config.admin.unwrap();
+    assert_eq!(admin.listen, "[::1]:4609".parse().unwrap());
+    assert_eq!(*admin.token.unwrap().0, ADMIN_TOKEN);
+}
+
+#[test]
+fn every_field_of_the_gateway_is_read() {
+    let folder = Folder::new();
+    let gateway = folder.parse(FULL).unwrap().gateway.unwrap();
+    assert_eq!(gateway.listen, "0.0.0.0:4600".parse().unwrap());
+    assert_eq!(
+        (gateway.realm.as_str(), gateway.max_connections),
+        ("acme's API", 500)
+    );
+    assert_eq!(
+        gateway.trusted_proxies,
+        ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]
+    );
+    assert_eq!(gateway.strip, ["x-tenant"]);
+
+    let [orders, rest] = &gateway.routes[..] else {
+        panic!("two routes")
+    };
+    assert_eq!(
+        (orders.host.as_deref(), orders.path.as_str()),
+        (Some("api.example.com"), "/orders")
+    );
+    assert_eq!(orders.resource_server.as_str(), "https://orders:3000/");
+    assert_eq!(orders.ca, Some(folder.0.path().join("ca.pem")));
+    assert_eq!(orders.audience.as_deref(), Some("https://api.example.com/orders"));
+    assert_eq!(orders.scopes, ["orders:read"]);
+    assert_eq!(
+        (orders.max_authorization, orders.timeout),
+        (16_000, Duration::from_secs(10))
+    );
+    assert_eq!(
+        orders.cors_origins,
+        ["https://app.example.com", "http://localhost:5173"]
+    );
+    assert_eq!((rest.host.as_deref(), rest.path.as_str()), (None, "/"));
+    assert_eq!(rest.resource_server.as_str(), "http://[::1]:3000/");
+    assert_eq!(
+        (rest.max_authorization, rest.timeout),
+        (8000, Duration::from_secs(60))
+    );
+    assert!(rest.ca.is_none() && rest.scopes.is_empty() && rest.cors_origins.is_empty());
+}
+
+#[test]
+fn what_may_be_left_out_has_a_default() {
+    let config = Config::parse(MINIMAL, "etc/symbolon.toml", &|_| None).unwrap();
+    assert!(config.secrets.is_none() && config.admin.is_none());
+    assert_eq!(
+        (config.data, config.log),
+        (PathBuf::from("etc/symbolon-data"), Format::Text)
+    );
+    let store::Config::Memory { max_bytes } = config.store;
+    assert_eq!((max_bytes, config.revocations.max_bytes), (512 << 20, 64 << 20));
+    assert_eq!(config.revocations.detect, Duration::from_secs(2));
+    assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
+    assert_eq!(config.issuers[0].profile, Profile::Rfc9068);
+    assert_eq!(config.issuers[0].max_lifetime, Duration::from_secs(86400));
+    assert_eq!(config.token_service.unwrap().lifetime, Duration::from_secs(600));
+    let gateway = config.gateway.unwrap();
+    assert_eq!((gateway.realm.as_str(), gateway.max_connections), ("api", 10_000));
+    assert!(gateway.trusted_proxies.is_empty() && gateway.strip.is_empty() && gateway.routes.is_empty());
+}
+
+#[test]
+fn data_goes_where_it_is_written_else_where_systemd_says() {
+    let systemd =
+        |name: &str| (name == "STATE_DIRECTORY").then(|| "/var/lib/symbolon:/var/lib/other".to_owned());
+    let data = |text: &str| Config::parse(text, "etc/symbolon.toml", &systemd).unwrap().data;
+    assert_eq!(data(MINIMAL), PathBuf::from("/var/lib/symbolon"));
+    assert_eq!(
+        data(&format!("data = \"here\"\n{MINIMAL}")),
+        PathBuf::from("etc/here")
+    );
+    assert_eq!(
+        data(&format!("data = \"/srv\"\n{MINIMAL}")),
+        PathBuf::from("/srv")
+    );
+}
+
+#[test]
+fn a_file_is_read_with_the_files_beside_it() {
+    let folder = Folder::new();
+    let path = folder.0.path().join("symbolon.toml");
+    fs::write(&path, FULL.replace("{ env = \"SYMBOLON_SECRET\" }, ", "")).unwrap();
+    assert_eq!(
+        *Config::read(&path).unwrap().secrets.unwrap().newest().expose(),
+        SECRET
+    );
+    let missing = Config::read(Path::new("no-such-folder/symbolon.toml")).unwrap_err();
+    assert_eq!(
+        missing.to_string(),
+        "no-such-folder/symbolon.toml:1:1: cannot be read: No such file or directory (os error 2)\n\
+         1 mistake in no-such-folder/symbolon.toml"
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let text = r#"secrets = { file = "secret" }
+log = "xml"
+
+[store]
+kind = "redis"
+max_bytes = "512MB"
+
+[[issuers]]
+issuer = "http://id.example.com"
+algorithms = ["RS256", "RS256"]
+tokens = "phantom"
+max_lifetime = "1d"
+
+[[issuers]]
+issuer = "https://id.example.com"
+algorithms = []
+tokens = "signature"
+
+[token_service]
+listen = "localhost:4601"
+issuer = "https://id.example.com/"
+lifetime = "2h"
+
+[[token_service.clients]]
+id = "a:b"
+secret_sha256 = "hunter2"
+
+[gateway]
+listen = "127.0.0.1:4600"
+realm = "\"api\""
+trusted_proxies = "10.0.0.0/8"
+
+[[gateway.routes]]
+path = "/orders/"
+resource_server = "http://orders:3000/v1"
+ca = "ca.pem"
+scope = ["orders:read"]
+
+[admin]
+listen = "0.0.0.0:4600"
+colour = "green"
+"#;
+    let expected = r#"symbolon.toml:1:1: unknown key `secrets`: did you mean `secret`?
+symbolon.toml:2:7: write "text" or "json"
+symbolon.toml:5:8: "redis" is not there yet: write "memory"
+symbolon.toml:6:13: write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
+symbolon.toml:9:10: write an https URL: http is for loopback hosts only
+symbolon.toml:10:24: leave it out: it stands in this list already
+symbolon.toml:11:10: "phantom" is not there yet: write "salted" or "signature"
+symbolon.toml:12:16: write a duration from "1s" to "8760h", in ms, s, m or h
+symbolon.toml:14:1: `jwks` is missing: write { file = "…" }
+symbolon.toml:16:14: in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
+symbolon.toml:19:1: `mode` is missing: write "mint"
+symbolon.toml:20:10: write an IP address and a port, as "127.0.0.1:4600"
+symbolon.toml:22:12: write a duration from "1s" to "1h", in ms, s, m or h
+symbolon.toml:24:1: `audiences` is missing: in square brackets, write an audience without white space, as "https://api.example.com/orders"
+symbolon.toml:25:6: write a client identifier of printable ASCII without ":"
+symbolon.toml:26:17: write the SHA-256 in base64url that `symbolon keys client` prints, 43 characters
+symbolon.toml:30:9: write printable ASCII without " and \
+symbolon.toml:31:19: in square brackets, write a network by its first address and prefix length, as "10.0.0.0/8"
+symbolon.toml:33:1: `audience` is missing: with tokens = "signature", a route needs the audience of its resource server
+symbolon.toml:34:8: write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+symbolon.toml:35:19: write the path in the route, and the URL without one
+symbolon.toml:37:1: unknown key `scope`: did you mean `scopes`?
+symbolon.toml:40:10: write a loopback address, as "127.0.0.1:4609"
+symbolon.toml:40:10: write another port: one of the roles listens there
+symbolon.toml:41:1: unknown key `colour`: the keys here are `listen`, `token`
+25 mistakes in symbolon.toml"#;
+    assert_eq!(Folder::new().mistakes(text), expected);
+}
+
+#[test]
+fn a_syntax_error_is_reported_alone() {
+    Folder::new().refuses(
+        r#"
+        invalid TOML value, did you mean to use a quoted string?
+            log = "json" => log = ¦json
+        duplicate key: `kind`
+            kind = "memory" => kind = "disk"⏎¦kind = "memory"
+        "#,
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_in_every_table() {
+    Folder::new().refuses(
+        r#"
+        unknown key `date`: did you mean `data`?
+            data = "state" => ¦date = "state"
+        unknown key `max_byte`: did you mean `max_bytes`?
+            max_bytes = 1000000 => ¦max_byte = 1000000
+        unknown key `Profile`: did you mean `profile`?
+            profile = "rfc9068" => ¦Profile = "rfc9068"
+        unknown key `lifetimes`: did you mean `lifetime`?
+            lifetime = "5m" => ¦lifetimes = "5m"
+        unknown key `scope`: did you mean `scopes`?
+            scopes = ["orders:read", "orders:write"] => ¦scope = []
+        unknown key `stripe`: did you mean `strip`?
+            strip = ["X-Tenant"] => ¦stripe = []
+        unknown key `detected`: did you mean `detect`?
+            detect = "500ms" => ¦detected = "500ms"
+        unknown key `time_out`: did you mean `timeout`?
+            timeout = "10s" => ¦time_out = "10s"
+        unknown key `fil`: did you mean `file`?
+            file = "admin-token" => file = "admin-token", ¦fil = 1
+        unknown key `url`: the keys here are `file`
+            { file = "jwks.json" } => { file = "jwks.json", ¦url = 1 }
+        unknown key `port`: the keys here are `listen`, `token`
+            [admin] => [admin]⏎¦port = 1
+        unknown key ` x`: the keys here are `listen`, `token`
+            [admin] => [admin]⏎¦"\nx" = 1
+        "#,
+    );
+}
+
+#[test]
+fn what_must_be_there_is_missed_at_its_table() {
+    let folder = Folder::new();
+    folder.misses(
+        r#"
+        issuer = "https://login.example.net/realms/acme/" => write an https URL, as "https://id.example.com"
+        algorithms = ["EdDSA"] => in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
+        tokens = "signature" => write "salted" or "signature"
+        jwks = { file = "jwks.json" } => write { file = "…" }
+        mode = "mint" => write "mint"
+        listen = "127.0.0.1:4601" => write an IP address and a port, as "127.0.0.1:4600"
+        id = "orders-app" => write a client identifier of printable ASCII without ":"
+        secret_sha256 = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA" => write the SHA-256 in base64url that `symbolon keys client` prints, 43 characters
+        audiences = ["https://api.example.com/bills"] => in square brackets, write an audience without white space, as "https://api.example.com/orders"
+        listen = "0.0.0.0:4600" => write an IP address and a port, as "127.0.0.1:4600"
+        path = "/" => write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+        resource_server = "http://[::1]:3000" => write an http or https URL, as "http://orders:3000"
+        audience = "https://api.example.com/bills" => with tokens = "signature", a route needs the audience of its resource server
+        listen = "[::1]:4609" => write an IP address and a port, as "127.0.0.1:4600"
+        "#,
+    );
+    folder.refuses(
+        r#"
+        `file` is missing: write the name of a file or folder
+            { file = "jwks.json" } => ¦{}
+        `issuer` is missing: write an https URL, as "https://id.example.com"
+            [token_service]⏎mode = "mint"⏎listen = "127.0.0.1:4601"⏎issuer = "https://id.example.com" => ¦[token_service]⏎mode = "mint"⏎listen = "127.0.0.1:4601"
+        "#,
+    );
+}
+
+#[test]
+fn a_file_needs_a_role_and_an_issuer() {
+    let folder = Folder::new();
+    let no_role = "write [token_service], [gateway] or both: there is nothing to run";
+    let no_issuer = "`issuers` is missing: write at least one [[issuers]]";
+    let no_keys = "`jwks` is missing: write { file = \"…\" }";
+    let (issuers, roles) = MINIMAL.split_at(MINIMAL.find("[token_service]").unwrap());
+    assert_eq!(folder.reasons(""), [no_role, no_issuer]);
+    assert_eq!(folder.reasons(issuers), [no_role, no_keys]);
+    assert_eq!(folder.reasons(roles), [no_issuer]);
+    for none in ["issuers = []", "issuers = {}", "issuers = [1]"] {
+        let reasons = folder.reasons(&format!("{none}\n{roles}"));
+        assert_eq!(reasons, ["write at least one [[issuers]]"], "{none}");
+    }
+}
+
+#[test]
+fn a_process_with_one_role_needs_what_the_other_process_has() {
+    let folder = Folder::new();
+    let no_secret = "write `secret`: the deployment secret must be given where only one of the roles runs";
+    let memory = "write the other role as well: the memory store serves a process that has both roles";
+    let (token_service, gateway) = MINIMAL.split_at(MINIMAL.find("[gateway]").unwrap());
+    let (issuers, _) = token_service.split_once("\n\n[token_service]").unwrap();
+    let issuers = issuers.replace("ES256", "EdDSA");
+    let gateway = format!("{issuers}\njwks = {{ file = \"jwks.json\" }}\n\n{gateway}");
+    for (text, role) in [(token_service, "[token_service]"), (&gateway, "[gateway]")] {
+        assert_eq!(folder.reasons(text), [no_secret, memory]);
+        let with_secret = format!("secret = {{ file = \"secret\" }}\n{text}");
+        folder.refuses_one(&with_secret, role, &format!("¦{role}"), memory);
+    }
+}
+
+#[test]
+fn every_table_is_a_table() {
+    let folder = Folder::new();
+    folder.refuses(
+        r#"
+        write [store]
+            [store] => ¦[[store]]
+        write [revocations]
+            [revocations] => ¦[[revocations]]
+        write [admin]
+            [admin] => ¦[[admin]]
+        write { file = "…" }
+            { file = "jwks.json" } => ¦"jwks.json"
+        write { file = "…" } or { env = "…" }
+            { file = "admin-token" } => ¦"admin-token"
+        write { detect = "2s", tolerate = "30s" }
+            { detect = "500ms", tolerate = "0s" } => ¦"2s"
+        "#,
+    );
+    for (from, to, reason) in [
+        ("[gateway]", "[[gateway]]", "write [gateway]"),
+        (
+            "[gateway]",
+            "[gateway.routes]\n[gateway]",
+            "write [[gateway.routes]]",
+        ),
+        ("[token_service]", "[[token_service]]", "write [token_service]"),
+        (
+            "[gateway]",
+            "[token_service.clients]\n[gateway]",
+            "write [[token_service.clients]]",
+        ),
+    ] {
+        let reasons = folder.reasons(&MINIMAL.replace(from, to));
+        assert!(reasons.contains(&reason.to_owned()), "{reasons:?}");
+    }
+}
+
+#[test]
+fn sizes_and_durations_have_units() {
+    let text = |text: &'static str| Value::new(toml_span::value::ValueInner::String(text.into()));
+    for (written, octets) in [("1KiB", 1 << 10), ("512MiB", 512 << 20), ("2GiB", 2 << 30)] {
+        assert_eq!(values::size(Some(&text(written))).unwrap(), octets);
+    }
+    for written in "1 1GB GiB -1GiB 1\u{a0}GiB 0KiB 99999999999GiB 99999999999999999999KiB".split(' ') {
+        assert!(values::size(Some(&text(written))).is_err(), "{written}");
+    }
+    let duration = values::duration("100ms", "24h");
+    for (written, millis) in [
+        ("100ms", 100),
+        ("2s", 2000),
+        ("10m", 600_000),
+        ("24h", 86_400_000),
+    ] {
+        assert_eq!(
+            duration(Some(&text(written))).unwrap(),
+            Duration::from_millis(millis)
+        );
+    }
+    for written in "s 2 2\u{a0}s 2S 1.5s +2s -2s 2d 99ms 25h 99999999999999999h".split(' ') {
+        assert!(duration(Some(&text(written))).is_err(), "{written}");
+    }
+}
+
+#[test]
+fn general_settings() {
+    Folder::new().refuses(
+        r#"
+        write the name of a file or folder
+            "state" => ¦1
+            "state" => ¦""
+        write "text" or "json"
+            "json" => ¦true
+            "json" => ¦"JSON"
+        "disk" is not there yet: write "memory"
+            "memory" => ¦"disk"
+        "redis" is not there yet: write "memory"
+            "memory" => ¦"redis"
+        write "memory"
+            "memory" => ¦"Memory"
+        write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
+            "1GiB" => ¦"1GB"
+            "1GiB" => ¦true
+            1000000 => ¦0
+            1000000 => ¦-1
+            1000000 => ¦1.5
+        "#,
+    );
+}
+
+#[test]
+fn secrets_stand_in_files_of_their_owner_or_in_the_environment() {
+    Folder::new().refuses(
+        r#"
+        write { file = "…" } or { env = "…" }
+            [{ env = "SYMBOLON_SECRET" }, { file = "secret" }] => ¦7
+            [{ env = "SYMBOLON_SECRET" }, { file = "secret" }] => ¦"7.AAEC"
+            [{ env = "SYMBOLON_SECRET" }, { file = "secret" }] => ¦[]
+            [{ env = "SYMBOLON_SECRET" }, { file = "secret" }] => ¦{}
+            { file = "secret" } => ¦"7.AAEC"
+            { file = "secret" } => ¦{ file = "secret", env = "SYMBOLON_SECRET" }
+        write the name of a file or folder
+            { file = "secret" } => { file = ¦1 }
+        write the name of an environment variable
+            { file = "secret" } => { env = ¦"" }
+        set this environment variable: it is not there, or not text
+            { file = "secret" } => { env = ¦"UNSET" }
+        name a file that can be read, as seen from the folder of this one: No such file or directory (os error 2)
+            { file = "secret" } => { file = ¦"gone" }
+        others than the owner may use this file: chmod 600
+            { file = "secret" } => { file = ¦"everybody" }
+        the number of a deployment secret is 1 to 255
+            { file = "secret" } => { env = ¦"BAD_SECRET" }
+        a deployment secret reads <number>.<base64url of 32 octets>
+            { file = "secret" } => { file = ¦"admin-token" }
+        two deployment secrets have the number 7
+            [{ env = "SYMBOLON_SECRET" }, { file = "secret" }] => ¦[{ file = "secret" }, { file = "secret" }]
+        "#,
+    );
+}
+
+#[test]
+fn a_single_secret_needs_no_list() {
+    let text = format!("secret = {{ env = \"SYMBOLON_SECRET\" }}\n{MINIMAL}");
+    let secrets = Folder::new().parse(&text).unwrap().secrets.unwrap();
+    assert_eq!(*secrets.newest().expose(), NEXT_SECRET);
+}
+
+#[test]
+fn issuers() {
+    Folder::new().refuses(
+        r#"
+        write an https URL, as "https://id.example.com"
+            "https://login.example.net/realms/acme/" => ¦"login.example.net"
+            "https://login.example.net/realms/acme/" => ¦"ftp://login.example.net"
+            "https://login.example.net/realms/acme/" => ¦"https:login.example.net"
+            "https://login.example.net/realms/acme/" => ¦" https://login.example.net"
+            "https://login.example.net/realms/acme/" => ¦"https://login.example.net\\realms"
+        write an https URL: http is for loopback hosts only
+            "https://login.example.net/realms/acme/" => ¦"http://login.example.net"
+            "https://login.example.net/realms/acme/" => ¦"http://10.0.0.1"
+            "https://login.example.net/realms/acme/" => ¦"http://localhost.example.net"
+        write the URL without user, query and fragment
+            "https://login.example.net/realms/acme/" => ¦"https://login.example.net?"
+            "https://login.example.net/realms/acme/" => ¦"https://login.example.net#"
+            "https://login.example.net/realms/acme/" => ¦"https://acme@login.example.net"
+        "keycloak" is not there yet: write "rfc9068"
+            "rfc9068" => ¦"keycloak"
+        "phantom" is not there yet: write "salted" or "signature"
+            "salted" => ¦"phantom"
+        write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
+            ["EdDSA"] => ["EdDSA", ¦"eddsa"]
+            ["EdDSA"] => ["EdDSA", ¦"none"]
+        in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
+            ["EdDSA"] => ¦[]
+            ["EdDSA"] => ¦"EdDSA"
+        leave it out: it stands in this list already
+            ["EdDSA"] => ["EdDSA", ¦"EdDSA"]
+        write a duration from "1s" to "8760h", in ms, s, m or h
+            "1h" => ¦"0s"
+            "1h" => ¦"8761h"
+        "#,
+    );
+}
+
+#[test]
+fn an_issuer_stands_there_once() {
+    let start = FULL.find("[[issuers]]\nissuer = \"https://login").unwrap();
+    let issuer = FULL[start..].split_inclusive("\n\n").next().unwrap();
+    let again = format!("{issuer}{}", issuer.replace("\"https", "¦\"https"));
+    Folder::new().refuses_one(
+        FULL,
+        issuer,
+        &again,
+        "write each issuer once: this one is there already",
+    );
+}
+
+#[test]
+fn an_issuer_may_be_plain_http_on_this_machine() {
+    let folder = Folder::new();
+    for host in ["localhost", "127.0.0.1:8080", "127.8.8.8", "[::1]:8080"] {
+        let url = format!("http://{host}/realms/acme/");
+        let text = FULL.replace("https://login.example.net/realms/acme/", &url);
+        assert_eq!(folder.parse(&text).unwrap().issuers[1].issuer, url);
+    }
+}
+
+#[test]
+fn keys_of_issuers() {
+    Folder::new().refuses(
+        r#"
+        name a file that can be read, as seen from the folder of this one: No such file or directory (os error 2)
+            "jwks.json" => ¦"gone.json"
+        name the file of a JWK Set: this is not a JWK Set in strict JSON
+            "jwks.json" => ¦"ca.pem"
+        name a JWK Set with a key for one of the `algorithms`
+            "jwks.json" => ¦"none.json"
+        name a JWK Set with a key for one of the `algorithms`; key 0: no allowed algorithm uses its type
+            "jwks.json" => ¦"other.json"
+        leave it out: the token service mints for this issuer
+            tokens = "salted" => tokens = "salted"⏎jwks = ¦{ file = "jwks.json" }
+        write one of ES256, EdDSA, RS256 first: the token service signs with it
+            ["ES256", "RS256"] => [¦"ES384", "ES256"]
+            ["ES256", "RS256"] => [¦"HS256"]
+        leave it out: its key would stand in a file, and this issuer has none
+            ["ES256", "RS256"] => ["ES256", ¦"HS256"]
+        "#,
+    );
+}
+
+#[test]
+fn symmetric_keys_stand_in_a_file() {
+    let text = FULL.replace("EdDSA", "HS256").replace("jwks.json", "shared.json");
+    let config = Folder::new().parse(&text).unwrap();
+    assert_eq!(config.issuers[1].algorithms, [Algorithm::Hs256]);
+}
+
+#[test]
+fn token_service() {
+    Folder::new().refuses(
+        r#"
+        "endpoint" is not there yet: write "mint"
+            "mint" => ¦"endpoint"
+        "origin" is not there yet: write "mint"
+            "mint" => ¦"origin"
+        write an IP address and a port, as "127.0.0.1:4600"
+            "127.0.0.1:4601" => ¦"localhost:4601"
+            "127.0.0.1:4601" => ¦"127.0.0.1"
+            "127.0.0.1:4601" => ¦4601
+        write a duration from "1s" to "1h", in ms, s, m or h
+            "5m" => ¦"61m"
+            "5m" => ¦300
+        write a client identifier of printable ASCII without ":"
+            "reports" => ¦"a:b"
+            "reports" => ¦"réports"
+            "reports" => ¦""
+        write another `id`: a client has this one already
+            "reports" => ¦"orders-app"
+        write the SHA-256 in base64url that `symbolon keys client` prints, 43 characters
+            "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA" => ¦"Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQB"
+            "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA" => ¦"Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMC"
+        write an audience without white space, as "https://api.example.com/orders"
+            "https://api.example.com/orders", "https://api.example.com/bills" => ¦""
+            "https://api.example.com/orders", "https://api.example.com/bills" => ¦"orders bills"
+        write one scope of printable ASCII without space, " and \
+            "orders:write" => ¦"orders:write orders:list"
+            "orders:write" => ¦"a\\b"
+            "orders:write" => ¦"a\"b"
+            "orders:write" => ¦"é"
+            "orders:write" => ¦""
+        leave it out: it stands in this list already
+            "orders:write" => ¦"orders:read"
+        "#,
+    );
+}
+
+#[test]
+fn the_token_service_mints_for_one_of_the_issuers() {
+    let folder = Folder::new();
+    let no_keys = "`jwks` is missing: write { file = \"…\" }";
+    let unlisted = "write the `issuer` of one of the [[issuers]]";
+    let line = "issuer = \"https://id.example.com\"\nlifetime";
+    for other in ["https://login.example.com", "https://id.example.com/"] {
+        let text = FULL.replace(line, &format!("issuer = \"{other}\"\nlifetime"));
+        assert_eq!(folder.reasons(&text), [no_keys, unlisted]);
+    }
+    // An issuer with a mistake may be the one.
+    let no_url = "write an https URL, as \"https://id.example.com\"";
+    assert_eq!(folder.reasons(&MINIMAL.replacen("http:", "ftp:", 1)), [no_url]);
+    assert_eq!(
+        folder.reasons(&MINIMAL.replace("http:", "ftp:")),
+        [no_url, no_url]
+    );
+}
+
+#[test]
+fn the_issuer_of_the_token_service_is_its_own_address() {
+    let folder = Folder::new();
+    let reason = "write the URL as browsers show it: endpoints are named after it";
+    for odd in [
+        "https://ID.example.com",
+        "https://id.example.com:443",
+        "https://id.example.com/a/../b",
+    ] {
+        let text = FULL.replace("https://id.example.com", odd);
+        let line = format!("issuer = \"{odd}\"\nlifetime");
+        folder.refuses_one(&text, &line, &line.replace("\"https", "¦\"https"), reason);
+    }
+    for normal in [
+        "https://id.example.com/",
+        "https://id.example.com:8443/realms/acme",
+    ] {
+        let config = folder
+            .parse(&FULL.replace("https://id.example.com", normal))
+            .unwrap();
+        assert_eq!(
+            (&config.issuers[0].issuer[..], &config.issuers[0].keys),
+            (normal, &Source::Mint)
+        );
+    }
+}
+
+#[test]
+fn minted_tokens_live_no_longer_than_their_issuer_allows() {
+    let within = "write a `lifetime` within the issuer's `max_lifetime`";
+    let short = FULL.replace("max_lifetime = \"1h\"", "max_lifetime = \"299s\"");
+    Folder::new().refuses_one(&short, "\"5m\"", "¦\"5m\"", within);
+    let by_default = MINIMAL.replace("tokens", "max_lifetime = \"9m\"\ntokens");
+    Folder::new().refuses_one(&by_default, "[token_service]", "¦[token_service]", within);
+}
+
+#[test]
+fn gateway() {
+    Folder::new().refuses(
+        r#"
+        write an IP address and a port, as "127.0.0.1:4600"
+            "0.0.0.0:4600" => ¦"*:4600"
+        write printable ASCII without " and \
+            "acme's API" => ¦"\"api\""
+            "acme's API" => ¦"a\\b"
+            "acme's API" => ¦"a\tb"
+            "acme's API" => ¦"é"
+            "acme's API" => ¦""
+        in square brackets, write a network by its first address and prefix length, as "10.0.0.0/8"
+            ["10.0.0.0/8", "::1/128"] => ¦"10.0.0.0/8"
+        write a network by its first address and prefix length, as "10.0.0.0/8"
+            "10.0.0.0/8" => ¦"10.0.0.0"
+            "10.0.0.0/8" => ¦"10.0.0.1/8"
+            "10.0.0.0/8" => ¦"10.0.0.0/33"
+        write a field name, as "x-tenant"
+            "X-Tenant" => ¦"x tenant"
+            "X-Tenant" => ¦"x-tenant:"
+            "X-Tenant" => ¦""
+            "X-Tenant" => ¦1
+        leave it out: it stands in this list already
+            "X-Tenant" => "X-Tenant", ¦"x-tenant"
+        write a number from 1 to 1000000
+            = 500 => = ¦0
+            = 500 => = ¦-1
+            = 500 => = ¦"500"
+        write a duration from "100ms" to "60s", in ms, s, m or h
+            "500ms" => ¦"99ms"
+            "500ms" => ¦"61s"
+        write a duration from "0s" to "1h", in ms, s, m or h
+            "0s" => ¦"61m"
+            "0s" => ¦0
+        "#,
+    );
+}
+
+#[test]
+fn routes() {
+    Folder::new().refuses(
+        r#"
+        write one host in lower case without port, as "api.example.com"
+            "api.example.com" => ¦"API.example.com"
+            "api.example.com" => ¦"api.example.com:443"
+            "api.example.com" => ¦"*.example.com"
+            "api.example.com" => ¦"api.example.com/"
+            "api.example.com" => ¦"münchen.example"
+            "api.example.com" => ¦"127.1"
+            "api.example.com" => ¦""
+        write an http or https URL, as "http://orders:3000"
+            "http://[::1]:3000" => ¦"orders:3000"
+            "http://[::1]:3000" => ¦"unix:/run/orders"
+            "http://[::1]:3000" => ¦"http://"
+        write the URL without user, query and fragment
+            "http://[::1]:3000" => ¦"http://user:password@orders"
+            "http://[::1]:3000" => ¦"http://orders?"
+            "http://[::1]:3000" => ¦"http://orders#"
+        write the path in the route, and the URL without one
+            "http://[::1]:3000" => ¦"http://orders/v1"
+        name a file that can be read, as seen from the folder of this one: No such file or directory (os error 2)
+            "ca.pem" => ¦"gone.pem"
+        name a PEM file with at least one certificate
+            "ca.pem" => ¦"jwks.json"
+        write a number from 256 to 131072
+            = 16000 => = ¦255
+            = 16000 => = ¦131073
+        write a duration from "10ms" to "1h", in ms, s, m or h
+            "10s" => ¦"9ms"
+        write one exact origin, as "https://app.example.com"
+            "http://localhost:5173" => ¦"*"
+            "http://localhost:5173" => ¦"null"
+            "http://localhost:5173" => ¦"app.example.com"
+            "http://localhost:5173" => ¦"https://*.example.com"
+            "http://localhost:5173" => ¦"https://app.example.com/"
+            "http://localhost:5173" => ¦"https://app.example.com:443"
+        "#,
+    );
+}
+
+#[test]
+fn paths_of_routes_have_one_spelling() {
+    Folder::new().refuses(
+        r#"
+        write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+            "/orders" => ¦""
+            "/orders" => ¦"orders"
+            "/orders" => ¦"//"
+            "/orders" => ¦"/orders/"
+            "/orders" => ¦"/a//b"
+            "/orders" => ¦"/."
+            "/orders" => ¦"/a/../b"
+            "/orders" => ¦"/a/."
+            "/orders" => ¦"/%6frders"
+            "/orders" => ¦"/a;b"
+            "/orders" => ¦"/a?b"
+            "/orders" => ¦"/a#b"
+            "/orders" => ¦"/a b"
+            "/orders" => ¦"/a\\b"
+            "/orders" => ¦"/é"
+            "/orders" => ¦"/orders/*"
+            "/orders" => ¦"https://orders/a"
+        "#,
+    );
+    for path in ["/a/b/c", "/v1.2/~me/a:b@c,d=e", "/..a/b..", "/.well-known/orders"] {
+        let text = FULL.replace("\"/orders\"", &format!("\"{path}\""));
+        assert_eq!(
+            Folder::new().parse(&text).unwrap().gateway.unwrap().routes[0].path,
+            path
+        );
+    }
+}
+
+#[test]
+fn a_route_is_one_host_and_path() {
+    let folder = Folder::new();
+    let reason = "write another path: a route has this `host` and `path` already";
+    let without_host = FULL.replace("host = \"api.example.com\"\n", "");
+    folder.refuses_one(&without_host, "path = \"/\"", "path = ¦\"/orders\"", reason);
+    let with_host = FULL.replace("path = \"/\"", "path = \"/orders\"");
+    assert_eq!(
+        folder.parse(&with_host).unwrap().gateway.unwrap().routes[1].path,
+        "/orders"
+    );
+}
+
+#[test]
+fn certificates_are_for_https() {
+    let http = FULL.replace("https://orders", "http://orders");
+    let reason = "leave it out, or write an https `resource_server`";
+    Folder::new().refuses_one(&http, "\"ca.pem\"", "¦\"ca.pem\"", reason);
+}
+
+#[test]
+fn an_audience_may_be_left_out_where_no_jwt_holds_an_opaque_token() {
+    let salted = FULL.replace("\"signature\"", "\"salted\"");
+    let text = salted.replace("audience = \"https://api.example.com/bills\"\n", "");
+    let gateway = Folder::new().parse(&text).unwrap().gateway.unwrap();
+    assert_eq!(gateway.routes[1].audience, None);
+}
+
+#[test]
+fn on_a_shared_listener_no_route_meets_the_token_service() {
+    let folder = Folder::new();
+    let shared = FULL.replace("127.0.0.1:4601", "0.0.0.0:4600");
+    let with_path = shared.replace("https://id.example.com", "https://id.example.com/realms/acme");
+    for (text, path, endpoint) in [
+        (&shared, "/token", "token endpoint"),
+        (&shared, "/jwks/old", "JWK Set"),
+        (&shared, "/.well-known", "metadata"),
+        (&with_path, "/realms", "token endpoint"),
+        (&with_path, "/realms/acme/revoke", "revocation endpoint"),
+        (&with_path, "/.well-known/oauth-authorization-server", "metadata"),
+    ] {
+        let to = format!("¦\"{path}\"");
+        let reason = format!("write another path or `listen`: this one meets the token service's {endpoint}");
+        folder.refuses_one(text, "\"/orders\"", &to, &reason);
+        let apart = text.replacen("0.0.0.0:4600", "127.0.0.1:4601", 1);
+        assert!(
+            folder
+                .parse(&apart.replace("\"/orders\"", &format!("\"{path}\"")))
+                .is_ok(),
+            "{path}"
+        );
+    }
+    for path in ["/orders", "/tokens", "/realms/acme/other", "/.well-known/other"] {
+        let text = with_path.replace("\"/orders\"", &format!("\"{path}\""));
+        assert!(folder.parse(&text).is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn listeners_do_not_take_ports_from_each_other() {
+    let folder = Folder::new();
+    folder.refuses(
+        r#"
+        write the token service's address to share its listener, or another port
+            "0.0.0.0:4600" => ¦"0.0.0.0:4601"
+            "0.0.0.0:4600" => ¦"[::]:4601"
+        write another port: one of the roles listens there
+            "[::1]:4609" => ¦"127.0.0.1:4601"
+            "[::1]:4609" => ¦"127.0.0.1:4600"
+        "#,
+    );
+    let everywhere = FULL.replace("0.0.0.0:4600", "[::]:4609");
+    let reason = "write another port: one of the roles listens there";
+    folder.refuses_one(&everywhere, "\"[::1]:4609\"", "¦\"[::1]:4609\"", reason);
+    let any_port = FULL
+        .replace("0.0.0.0:4600", "[::1]:0")
+        .replace("[::1]:4609", "[::1]:0");
+    assert!(folder.parse(&any_port).is_ok());
+    for free in ["[::1]:4601", "10.0.0.1:4601", "0.0.0.0:4609"] {
+        assert!(
+            folder.parse(&FULL.replace("0.0.0.0:4600", free)).is_ok(),
+            "{free}"
+        );
+    }
+}
+
+// OP-04
+#[test]
+fn operators_are_on_this_machine_and_have_a_token() {
+    let folder = Folder::new();
+    folder.refuses(
+        r#"
+        write a loopback address, as "127.0.0.1:4609"
+            "[::1]:4609" => ¦"0.0.0.0:4609"
+            "[::1]:4609" => ¦"[::]:4609"
+            "[::1]:4609" => ¦"10.0.0.1:4609"
+        write { file = "…" } or { env = "…" }
+            { file = "admin-token" } => ¦{}
+        set this environment variable: it is not there, or not text
+            { file = "admin-token" } => { env = ¦"UNSET" }
+        others than the owner may use this file: chmod 600
+            { file = "admin-token" } => { file = ¦"group" }
+        put a token of at least 32 letters, digits and -._~+/ there
+            { file = "admin-token" } => { file = ¦"short" }
+            { file = "admin-token" } => { file = ¦"odd" }
+            { file = "admin-token" } => { file = ¦"padding" }
+            { file = "admin-token" } => { env = ¦"BAD_TOKEN" }
+        "#,
+    );
+    let token = |text: &str| folder.parse(text).unwrap().admin.unwrap().token;
+    let variable = FULL.replace(r#"file = "admin-token""#, r#"env = "ADMIN_TOKEN""#);
+    assert!(token(&variable).unwrap().0.ends_with("=="));
+    assert!(token(&FULL.replace("token = { file = \"admin-token\" }\n", "")).is_none());
+}
+
+// OP-01
+#[test]
+fn no_reason_quotes_what_was_written() {
+    let folder = Folder::new();
+    let quotes: Vec<_> = FULL.match_indices('"').map(|(at, _)| at).collect();
+    for quotes in quotes.chunks(2) {
+        for canary in [
+            "7.CANARY",
+            "\"7.CANARY\"",
+            "\"CANARY CANARY CANARY CANARY CANARY\"",
+            "{ file = \"CANARY\" }",
+        ] {
+            let text = format!("{}{canary}{}", &FULL[..quotes[0]], &FULL[quotes[1] + 1..]);
+            if let Err(mistakes) = folder.parse(&text) {
+                assert!(
+                    !format!("{mistakes} {mistakes:?}").contains("CANARY"),
+                    "{mistakes}"
+                );
+            }
+        }
+    }
+}
+
+// OP-01
+#[test]
+fn debug_prints_no_secret() {
+    let config = format!("{:?}", Folder::new().parse(FULL).unwrap());
+    for secret in [&SECRET[2..], &NEXT_SECRET[2..], ADMIN_TOKEN] {
+        assert!(!config.contains(secret), "{config}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_read_or_refused(text in "(?s).{0,200}") {
+        check_any(&text);
+    }
+
+    #[test]
+    fn any_text_of_our_words_is_read_or_refused(words in proptest::collection::vec(word(), 0..60)) {
+        check_any(&words.concat());
+    }
+
+    #[test]
+    fn any_change_of_a_file_is_read_or_refused(cut in 0..FULL.len(), length in 0..40_usize, word in word()) {
+        let end = (cut + length).min(FULL.len());
+        check_any(&format!("{}{word}{}", &FULL[..cut], &FULL[end..]));
+    }
+}
+
+/// Whatever is read has the roles that are written; whatever is refused has a place for each mistake.
+fn check_any(text: &str) {
+    match Config::parse(text, "no-such-folder/symbolon.toml", &environment) {
+        Ok(config) => {
+            let root = toml_span::parse(text).unwrap();
+            assert_eq!(root.has_key("gateway"), config.gateway.is_some());
+            assert_eq!(root.has_key("token_service"), config.token_service.is_some());
+            assert_eq!(root.has_key("admin"), config.admin.is_some());
+            assert_eq!(root.has_key("secret"), config.secrets.is_some());
+        }
+        Err(mistakes) => {
+            let mistakes = mistakes.to_string();
+            let (each, count) = mistakes.rsplit_once('\n').unwrap();
+            let places = each
+                .lines()
+                .filter(|line| line.starts_with("no-such-folder/symbolon.toml:"))
+                .count();
+            assert_eq!(count.split(' ').next().unwrap(), places.to_string(), "{mistakes}");
+            assert!(places > 0 && each.lines().count() == places, "{mistakes}");
+        }
+    }
+}
+
+fn word() -> impl Strategy<Value = String> {
+    let words: Vec<_> = FULL
+        .split_inclusive(|character: char| !character.is_ascii_alphanumeric())
+        .collect();
+    let lines: Vec<_> = FULL.split_inclusive('\n').collect();
+    prop_oneof![
+        proptest::sample::select(words).prop_map(str::to_owned),
+        proptest::sample::select(lines).prop_map(str::to_owned),
+        "[\\[\\]{}=.,\"'\n #\\\\a-z0-9_é-]{1,3}",
+    ]
+}
