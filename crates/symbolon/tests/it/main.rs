@@ -2,4 +2,5 @@
 
 mod documents;
 mod flow;
+mod keys;
 mod support;
