@@ -14,6 +14,7 @@ use serde_json::json;
 use symbolon_core::equal_in_constant_time;
 use zeroize::Zeroizing;
 
+use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
 use crate::resolve::Outage;
 use crate::revocations::Revocations;
@@ -45,8 +46,6 @@ pub struct Admin {
     revocations: Arc<Revocations>,
 }
 
-const MAX_BODY: usize = 16 * 1024;
-
 impl Admin {
     /// Acts for operators who bring `token`.
     pub fn new(token: Option<Token>, revoker: Arc<Revoker>, revocations: Arc<Revocations>) -> Self {
@@ -69,38 +68,49 @@ impl Admin {
             .with_state(self)
     }
 
+    /// Whether one operator's token came with the request, in `Authorization` alone. No browser adds it by itself, so
+    /// no page can act here for an operator, whatever name it gives this listener.
     fn is_operator(&self, headers: &HeaderMap) -> bool {
-        let presented = headers
-            .get(AUTHORIZATION)
-            .map(HeaderValue::as_bytes)
-            .unwrap_or_default();
-        let presented = presented.strip_prefix(b"Bearer ").unwrap_or_default();
-        self.token
-            .as_ref()
-            .is_some_and(|token| equal_in_constant_time(presented, token.0.as_bytes()))
+        let mut fields = headers.get_all(AUTHORIZATION).iter();
+        let (Some(field), None) = (fields.next(), fields.next()) else {
+            return false;
+        };
+        let Some((scheme, presented)) = field.as_bytes().split_at_checked("Bearer ".len()) else {
+            return false;
+        };
+        // An empty token would be everybody's.
+        scheme.eq_ignore_ascii_case(b"Bearer ")
+            && !presented.is_empty()
+            && self
+                .token
+                .as_ref()
+                .is_some_and(|token| equal_in_constant_time(presented, token.0.as_bytes()))
     }
 
-    async fn revoke(&self, form: &[(String, Zeroizing<String>)]) -> Result<(), Refused> {
-        let one = |name: &str| {
-            form.iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.as_str())
-        };
-        match (one("token"), one("jti")) {
+    async fn revoke(&self, headers: &HeaderMap, body: RequestBody) -> Result<(), Refused> {
+        if !self.is_operator(headers) {
+            return Err(Refused::Operator);
+        }
+        let form = Form::read(headers, body).await?;
+        match (form.one("token"), form.one("jti")) {
             (Some(text), None) => {
                 let token = self
                     .revoker
                     .parse(text)
                     .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
                 let found = self.revoker.find(&token).await?;
-                Ok(self.revoker.revoke(&token, &found, Asker::Operator).await?)
+                self.revoker.revoke(&token, &found, Asker::Operator).await?;
+                let token = self.revoker.correlation_id(&token);
+                tracing::info!(token, "revoked by an operator");
             }
             (None, Some(jti)) => {
-                let issuer = self.issuer(one("issuer"))?;
-                Ok(self.revoker.revoke_jti(&issuer, jti, Asker::Operator).await?)
+                let issuer = self.issuer(form.one("issuer"))?;
+                self.revoker.revoke_jti(&issuer, jti, Asker::Operator).await?;
+                tracing::info!(issuer, "revoked by an operator, by jti");
             }
-            _ => Err(Refused::Request("say one of: token, jti")),
+            _ => return Err(Refused::Request("say one of: token, jti")),
         }
+        Ok(())
     }
 
     /// The issuer that is meant; it need not be named where there is one.
@@ -120,8 +130,15 @@ impl Admin {
 }
 
 enum Refused {
+    Operator,
     Request(&'static str),
     Outage(Outage),
+}
+
+impl From<Malformed> for Refused {
+    fn from(Malformed(why): Malformed) -> Self {
+        Self::Request(why)
+    }
 }
 
 impl From<Outage> for Refused {
@@ -142,40 +159,34 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
 }
 
 async fn revoke(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {
-    if !admin.is_operator(&headers) {
-        let mut response = http::error(
-            StatusCode::UNAUTHORIZED,
-            "invalid_token",
-            "not an operator's token",
-        );
-        let challenge = HeaderValue::from_static("Bearer realm=\"admin\"");
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-        return response;
+    match admin.revoke(&headers, body).await {
+        Ok(()) => http::json(StatusCode::OK, &json!({ "status": "revoked" })),
+        Err(refused) => refused.into_response(),
     }
-    let Some(body) = http::read(body, MAX_BODY).await else {
-        return http::error(
-            StatusCode::BAD_REQUEST,
-            "invalid_request",
-            "the body is too large or broke off",
-        );
-    };
-    let form: Vec<_> = form_urlencoded::parse(&body)
-        .map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned())))
-        .collect();
-    match admin.revoke(&form).await {
-        Ok(()) => {
-            tracing::info!("revoked by an operator");
-            http::json(StatusCode::OK, &json!({ "status": "revoked" }))
-        }
-        Err(Refused::Request(why)) => http::error(StatusCode::BAD_REQUEST, "invalid_request", why),
-        Err(Refused::Outage(outage)) => {
-            tracing::error!(?outage, "an operator's revocation was not done");
-            let why = "the revocation was not acknowledged; repeat it";
-            let mut response = http::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
+}
+
+impl Refused {
+    fn into_response(self) -> Response<Body> {
+        let with = |mut response: Response<Body>, name, value| {
             response
                 .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                .insert(name, HeaderValue::from_static(value));
             response
+        };
+        match self {
+            Self::Operator => {
+                tracing::warn!("an operator's call without an operator's token");
+                let why = "not an operator's token";
+                let response = http::error(StatusCode::UNAUTHORIZED, "invalid_token", why);
+                with(response, WWW_AUTHENTICATE, "Bearer realm=\"admin\"")
+            }
+            Self::Request(why) => http::error(StatusCode::BAD_REQUEST, "invalid_request", why),
+            Self::Outage(outage) => {
+                tracing::error!(?outage, "an operator's revocation was not done");
+                let why = "the revocation was not acknowledged; repeat it";
+                let response = http::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
+                with(response, RETRY_AFTER, "1")
+            }
         }
     }
 }

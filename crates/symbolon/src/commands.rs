@@ -1,18 +1,16 @@
 //! The commands. What they show goes to standard output; logs and errors go to standard error.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command line speaks to who called it"
-)]
+#![allow(clippy::print_stderr, reason = "a command line speaks to who called it")]
 
 use std::error::Error;
 use std::fmt;
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use symbolon::process::Process;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
 mod dev;
@@ -55,6 +53,7 @@ enum Command {
 impl Symbolon {
     /// Runs the command.
     pub(crate) async fn run(self) -> Outcome {
+        keep_memory_private();
         match self.command {
             Command::Dev(arguments) => dev::run(arguments).await,
             Command::Serve { config } => serve::run(&config).await,
@@ -72,23 +71,68 @@ pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
 }
 
 /// All of standard input, without the line end behind it.
-fn input() -> std::io::Result<Zeroizing<String>> {
+fn input() -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin()
-        .lock()
-        .take(1024 * 1024)
-        .read_to_string(&mut text)?;
+    io::stdin().lock().take(1024 * 1024).read_to_string(&mut text)?;
     let end = text.trim_end().len();
     text.truncate(end);
     Ok(text)
 }
 
-/// Ends when the process is asked to: Ctrl-C, or SIGTERM from whoever supervises it.
-async fn asked_to_stop() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
+/// Writes to standard output. Whoever reads it may have seen enough and be gone (`| head`): that is no failure.
+fn show(text: &str) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+/// What asks the process to stop: Ctrl-C, or SIGTERM from whoever supervises it. Once this is there, neither ends it
+/// on the spot, so that it leaves nothing behind.
+struct StopSignal {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignal {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Finishes what is under way, unless it is asked to stop once more.
+async fn drain(process: Process, stop: &mut StopSignal) {
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted,
-        _ = terminate.recv() => Ok(()),
+        () = process.stop() => {}
+        () = stop.received() => tracing::warn!("asked to stop again: what was under way is cut off"),
+    }
+}
+
+/// Tokens, keys and secrets in memory go into no core dump, and to no debugger of another process (OP-01, OP-03).
+fn keep_memory_private() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "a core dump of this process would hold secrets");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    // OP-01, OP-03
+    #[test]
+    fn memory_goes_into_no_core_dump() {
+        super::keep_memory_private();
+        assert_eq!(nix::sys::prctl::get_dumpable(), Ok(false));
     }
 }

@@ -15,7 +15,8 @@ use hyper::header::{
     CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
     TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use hyper::{Request, Response, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -24,6 +25,8 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Sleep;
+
+use crate::http;
 
 /// Pooled connections to servers, over TLS or not.
 #[derive(Clone)]
@@ -364,8 +367,8 @@ impl Downstream {
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Exact names, with dashes.
 const FORGED: [&str; 26] = [
@@ -410,6 +413,82 @@ fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
         Ok(value) => headers.insert(name, value),
         Err(_) => headers.remove(name),
     };
+}
+
+/// Longest request target (HT-07). Beyond it: 414.
+const MAX_TARGET: usize = 8 * 1024;
+/// Longest single field (HT-07). Beyond it: 431.
+const MAX_FIELD: usize = 16 * 1024;
+
+/// What must hold of a request before anything of it is believed; gives its one `Host`.
+pub fn check_request(request: &Request<Incoming>) -> Result<HeaderValue, Box<Response<crate::http::Body>>> {
+    let refuse = |status, why| {
+        Err(Box::new(http::and_close(http::error(
+            status,
+            "invalid_request",
+            why,
+        ))))
+    };
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        // TRACE would show the client what only the API may see (GW-51).
+        return Err(Box::new(http::and_close(http::status(
+            StatusCode::METHOD_NOT_ALLOWED,
+        ))));
+    }
+    if request
+        .uri()
+        .path_and_query()
+        .is_some_and(|target| target.as_str().len() > MAX_TARGET)
+    {
+        return refuse(
+            StatusCode::URI_TOO_LONG,
+            "the request target is longer than 8 KiB",
+        );
+    }
+    let headers = request.headers();
+    if headers
+        .iter()
+        .any(|(name, value)| name.as_str().len() + value.len() > MAX_FIELD)
+    {
+        return refuse(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "a field is longer than 16 KiB",
+        );
+    }
+    if !is_framing_plain(headers) {
+        return refuse(StatusCode::BAD_REQUEST, "Transfer-Encoding is not chunked alone");
+    }
+    let mut hosts = headers.get_all(HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return refuse(StatusCode::BAD_REQUEST, "not exactly one Host");
+    };
+    if host.is_empty() || !is_authority(request.uri(), host) {
+        return refuse(
+            StatusCode::BAD_REQUEST,
+            "Host is empty or not the one of the request target",
+        );
+    }
+    Ok(host.clone())
+}
+
+/// One coding, `chunked`, in one field (RFC 9112 §6.1): what two readers could read differently is refused.
+fn is_framing_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// A request target in absolute form names the same host as `Host` (RFC 9112 §3.2.2).
+fn is_authority(target: &Uri, host: &HeaderValue) -> bool {
+    target.authority().is_none_or(|authority| {
+        authority
+            .as_str()
+            .as_bytes()
+            .eq_ignore_ascii_case(host.as_bytes())
+    })
 }
 
 /// The same path and query at another server.

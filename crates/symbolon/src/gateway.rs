@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::header::HeaderName;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::{HOST, HeaderName};
 use ipnet::IpNet;
 use url::Url;
 
@@ -82,5 +84,18 @@ impl Gateway {
             trusted_proxies: config.trusted_proxies,
             strip: config.strip.iter().filter_map(|name| name.parse().ok()).collect(),
         })
+    }
+
+    /// Whether a request takes one of the routes, or could be read as one that does.
+    pub fn has_route(&self, request: &Request<Incoming>) -> bool {
+        let host = request
+            .headers()
+            .get(HOST)
+            .map(proxy::without_port)
+            .unwrap_or_default();
+        !matches!(
+            self.routes.choose(host, request.uri().path()),
+            routes::Choice::None
+        )
     }
 }

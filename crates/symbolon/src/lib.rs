@@ -16,9 +16,11 @@ pub mod resolve;
 pub mod revocations;
 pub mod revoke;
 
+mod form;
 pub mod forward;
 pub mod http;
 pub mod listener;
+mod paths;
 
 pub mod token_service;
 

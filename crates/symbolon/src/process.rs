@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, RootsError};
 use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
@@ -31,8 +31,9 @@ use crate::resolve::Resolver;
 use crate::revocations::Revocations;
 use crate::revoke::Revoker;
 use crate::store::{EntryStore, RECORD_MARGIN};
+use crate::token_service::broker::{self, Broker};
 use crate::token_service::mint::{self, Mint};
-use crate::token_service::{self, Paths, TokenService};
+use crate::token_service::{Paths, Source, TokenService};
 
 /// Roles that run.
 pub struct Process {
@@ -71,9 +72,9 @@ impl Process {
             Some(secrets) => secrets,
             None => secret_in(&config.data)?.into(),
         };
-        let mint = match &config.token_service {
-            Some(settings) => Some(mint_for(settings, &config.issuers, &config.data)?),
-            None => None,
+        let mint = match config.token_service.as_ref().map(|settings| &settings.source) {
+            Some(Source::Mint(settings)) => Some(mint_for(settings, &config.issuers, &config.data)?),
+            Some(Source::Broker(_)) | None => None,
         };
         let (issuers, fetched) = issuers_of(&config.issuers, mint.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
@@ -89,16 +90,21 @@ impl Process {
             clock,
             secrets,
         };
-        let token_service = config.token_service.zip(mint).map(|(settings, mint)| {
-            let (listen, paths) = (settings.listen, Paths::of(&settings.issuer));
-            (
-                listen,
-                Endpoints {
-                    router: shared.token_service(settings, mint).router(&paths),
-                    paths,
-                },
-            )
-        });
+        let token_service = match config
+            .token_service
+            .map(|settings| (settings.listen, settings.source))
+        {
+            Some((listen, Source::Mint(settings))) => mint.map(|mint| {
+                let paths = Paths::of(&settings.issuer);
+                let router = shared.token_service(settings, mint).router(&paths);
+                (listen, Front::Mint(Endpoints { router, paths }))
+            }),
+            Some((listen, Source::Broker(settings))) => {
+                let broker = shared.broker(settings).map_err(StartError::new)?;
+                Some((listen, Front::Broker(Box::new(broker))))
+            }
+            None => None,
+        };
         let gateway = config.gateway.map(|settings| {
             let (listen, places) = (settings.listen, settings.max_connections);
             let gateway = Gateway::new(settings, Arc::new(shared.resolver())).map_err(StartError::new)?;
@@ -121,7 +127,7 @@ impl Process {
 
     async fn bind(
         shared: Shared,
-        token_service: Option<(SocketAddr, Endpoints)>,
+        token_service: Option<(SocketAddr, Front)>,
         gateway: Option<(SocketAddr, usize, Gateway)>,
         admin: Option<(SocketAddr, Endpoints)>,
     ) -> Result<Self, StartError> {
@@ -138,15 +144,13 @@ impl Process {
             shutdown,
         };
         match (token_service, gateway) {
-            (Some((listen, endpoints)), Some((at, places, gateway))) if listen == at && at.port() != 0 => {
-                let address = process
-                    .listen(at, OneOrigin { endpoints, gateway }, places)
-                    .await?;
+            (Some((listen, front)), Some((at, places, gateway))) if listen == at && at.port() != 0 => {
+                let address = process.listen(at, OneOrigin { front, gateway }, places).await?;
                 (process.token_service, process.gateway) = (Some(address), Some(address));
             }
             (token_service, gateway) => {
-                if let Some((listen, endpoints)) = token_service {
-                    process.token_service = Some(process.listen(listen, endpoints, MAX_CONNECTIONS).await?);
+                if let Some((listen, front)) = token_service {
+                    process.token_service = Some(process.listen(listen, front, MAX_CONNECTIONS).await?);
                 }
                 if let Some((listen, places, gateway)) = gateway {
                     process.gateway = Some(process.listen(listen, gateway, places).await?);
@@ -197,17 +201,33 @@ struct Shared {
 }
 
 impl Shared {
-    fn token_service(&self, settings: token_service::Config, mint: Mint) -> Arc<TokenService> {
-        let publisher = Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone());
-        let (issuers, revoker) = (self.issuers.clone(), Arc::new(self.revoker()));
+    fn token_service(&self, settings: mint::Config, mint: Mint) -> Arc<TokenService> {
         Arc::new(TokenService::new(
             settings.clients,
             mint,
-            issuers,
-            publisher,
-            revoker,
+            self.issuers.clone(),
+            self.publisher(),
+            Arc::new(self.revoker()),
             self.clock.clone(),
         ))
+    }
+
+    fn broker(&self, settings: broker::Config) -> Result<Broker, RootsError> {
+        Ok(Broker::new(
+            settings,
+            Forwarder::new(None)?,
+            self.issuers.clone(),
+            self.store.clone(),
+            self.publisher(),
+            self.resolver(),
+            self.revoker(),
+            self.secrets.clone(),
+            self.clock.clone(),
+        ))
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone())
     }
 
     fn resolver(&self) -> Resolver {
@@ -260,8 +280,7 @@ impl Endpoints {
 }
 
 impl Handler for Endpoints {
-    async fn handle(&self, peer: SocketAddr, mut request: Request<Incoming>) -> Response<Body> {
-        request.extensions_mut().insert(peer);
+    async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         match self
             .router
             .clone()
@@ -274,16 +293,44 @@ impl Handler for Endpoints {
     }
 }
 
+/// What a token service shows to the world.
+enum Front {
+    Mint(Endpoints),
+    Broker(Box<Broker>),
+}
+
+impl Handler for Front {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Mint(endpoints) => endpoints.handle(peer, request).await,
+            Self::Broker(broker) => broker.answer(peer, request).await,
+        }
+    }
+}
+
 /// Token service and gateway on one listener, so that token endpoint and API have one origin.
 struct OneOrigin {
-    endpoints: Endpoints,
+    front: Front,
     gateway: Gateway,
+}
+
+impl OneOrigin {
+    fn is_for_front(&self, request: &Request<Incoming>) -> bool {
+        match &self.front {
+            Front::Mint(endpoints) => endpoints.paths.contain(request.uri().path()),
+            Front::Broker(broker) => match broker.has_place(request.uri().path()) {
+                Some(has) => has,
+                // It has every path that is no API's.
+                None => !self.gateway.has_route(request),
+            },
+        }
+    }
 }
 
 impl Handler for OneOrigin {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        if self.endpoints.paths.contain(request.uri().path()) {
-            self.endpoints.handle(peer, request).await
+        if self.is_for_front(&request) {
+            self.front.handle(peer, request).await
         } else {
             self.gateway.handle(peer, request).await
         }
@@ -317,11 +364,7 @@ fn secret_in(data: &Path) -> Result<Secret, StartError> {
     }
 }
 
-fn mint_for(
-    settings: &token_service::Config,
-    issuers: &[keys::Config],
-    data: &Path,
-) -> Result<Mint, StartError> {
+fn mint_for(settings: &mint::Config, issuers: &[keys::Config], data: &Path) -> Result<Mint, StartError> {
     let issuer = issuers.iter().find(|issuer| issuer.keys == keys::Source::Mint);
     let issuer =
         issuer.ok_or_else(|| StartError("the token service signs for none of the issuers".into()))?;

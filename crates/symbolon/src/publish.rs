@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use symbolon_core::{GrantId, Lineage, OpaqueToken, RecordType, Secrets, SplitError, VerifiedJwt};
+use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SplitError, VerifiedJwt};
 
 use crate::revocations::Revocations;
 use crate::store::{Begun, EntryStore, Published, StoreError};
@@ -53,7 +53,7 @@ impl Publisher {
     pub async fn publish(&self, jwt: &VerifiedJwt, begun: Begun) -> Result<OpaqueToken, PublishError> {
         let session = jwt.session_id(self.secrets.newest());
         let lineage = Lineage {
-            grant: begun.grant.unwrap_or(GrantId::default()),
+            grant: begun.grant.unwrap_or_default(),
             session,
             mark: begun.mark,
         };

@@ -163,6 +163,11 @@ impl Revoker {
         OpaqueToken::parse(text, &self.issuers.policy().lengths).ok()
     }
 
+    /// What logs say in place of the token.
+    pub fn correlation_id(&self, token: &OpaqueToken) -> String {
+        self.secrets.newest().correlation_id(token)
+    }
+
     async fn append(
         &self,
         records: &[Record],

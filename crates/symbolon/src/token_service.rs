@@ -1,8 +1,8 @@
 //! ROLE. What clients get tokens from: so far an authorization server of its own, for machines.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -15,7 +15,6 @@ use crate::revoke::Revoker;
 
 pub mod broker;
 mod client_auth;
-mod form;
 mod metadata;
 pub mod mint;
 mod revocation;
@@ -23,21 +22,26 @@ mod token;
 
 use mint::Mint;
 
-/// A token service that signs its own JWTs.
+/// A token service.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it listens; may be the gateway's address.
     pub listen: SocketAddr,
-    /// Its issuer identifier, under which its endpoints stand.
-    pub issuer: Url,
-    /// How long its tokens live.
-    pub lifetime: Duration,
-    /// Who may ask for tokens.
-    pub clients: Vec<Client>,
+    /// Where its JWTs come from.
+    pub source: Source,
 }
 
-/// A client of this token service.
+/// Where a JWT comes from.
 #[derive(Clone, Debug)]
+pub enum Source {
+    /// It signs them itself.
+    Mint(mint::Config),
+    /// From the authorization server behind it.
+    Broker(broker::Config),
+}
+
+/// A client of this token service. `Debug` does not print what its secret could be guessed from.
+#[derive(Clone)]
 pub struct Client {
     /// `client_id`
     pub id: String,
@@ -47,6 +51,16 @@ pub struct Client {
     pub audiences: Vec<String>,
     /// The scopes it may ask for; all of them are the default.
     pub scopes: Vec<String>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id)
+            .field("audiences", &self.audiences)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The running token service.
@@ -127,6 +141,8 @@ impl TokenService {
     /// Its endpoints.
     pub fn router(self: Arc<Self>, paths: &Paths) -> Router {
         Router::new()
+            // A path in an issuer identifier is a path, whatever older versions of the router took its `:` for.
+            .without_v07_checks()
             .route(&paths.token, post(token::endpoint))
             .route(&paths.revocation, post(revocation::endpoint))
             .route(&paths.jwks, get(metadata::jwks))

@@ -2,7 +2,6 @@
 //!
 //! It shows real values, tokens included: that is what it is for. Nothing of it goes into the log.
 
-use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +18,7 @@ use symbolon::demo::DemoApi;
 use symbolon::forward::{Forwarder, RequestBody};
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
-use symbolon::token_service::{Client, mint};
+use symbolon::token_service::{Client, Source, mint};
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
@@ -27,8 +26,8 @@ use symbolon_core::{
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::Outcome;
 use super::token::pretty;
+use super::{Outcome, StopSignal, drain, show};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -36,16 +35,16 @@ pub(super) struct Arguments {
     #[arg(long)]
     salted: bool,
     /// Port of the token service
-    #[arg(long, value_name = "PORT", default_value_t = 4601)]
+    #[arg(long, value_name = "PORT", default_value_t = 4601, value_parser = a_port())]
     token_service: u16,
     /// Port of the gateway
-    #[arg(long, value_name = "PORT", default_value_t = 4600)]
+    #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = a_port())]
     gateway: u16,
     /// Port of the demo API
-    #[arg(long, value_name = "PORT", default_value_t = 4602)]
+    #[arg(long, value_name = "PORT", default_value_t = 4602, value_parser = a_port())]
     api: u16,
     /// Port of the admin listener
-    #[arg(long, value_name = "PORT", default_value_t = 4609)]
+    #[arg(long, value_name = "PORT", default_value_t = 4609, value_parser = a_port())]
     admin: u16,
 }
 
@@ -54,13 +53,31 @@ const SCOPE: &str = "hello:read";
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
+    // Before there is a folder to leave behind.
+    let mut stop = StopSignal::listen()?;
     let data = Folder::fresh()?;
-    let client_secret = base64url::encode(&random::<24>());
+    let (process, shown) = tokio::select! {
+        started = start(&arguments, &data.0) => started?,
+        () = stop.received() => return Ok(()),
+    };
+    // If nobody reads it any more, the roles go on without having been shown.
+    show(&shown)?;
+    stop.received().await;
+    drain(process, &mut stop).await;
+    Ok(())
+}
+
+/// Starts everything, and tells what there is to see and to try.
+async fn start(
+    arguments: &Arguments,
+    data: &Path,
+) -> Result<(Process, String), Box<dyn std::error::Error + Send + Sync>> {
+    let client_secret = Zeroizing::new(base64url::encode(&random::<24>()));
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
-    let operator_file = data.0.join("admin-token");
+    let operator_file = data.join("admin-token");
     mint::write_private(&operator_file, operator.as_bytes())?;
 
-    let config = settings(&arguments, &data.0, &client_secret, operator)?;
+    let config = settings(arguments, data, &client_secret, operator)?;
     let clock = Arc::new(SystemClock::start());
     let store = store::open(&config.store, clock.clone());
     let mut process = Process::start(config, store.clone(), clock.clone()).await?;
@@ -72,14 +89,9 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     let endpoints = Endpoints::everywhere(api.clone().router());
     process.listen(loopback(arguments.api), endpoints, 1_000).await?;
 
-    let shown = show_one_token(&arguments, &client_secret, &process, &*store, &api).await?;
-    print(&format!(
-        "{shown}\n{}",
-        to_try(&arguments, &client_secret, &operator_file)
-    ))?;
-    super::asked_to_stop().await?;
-    process.stop().await;
-    Ok(())
+    let pattern = show_one_token(arguments, &client_secret, &process, &*store, &api).await?;
+    let to_try = to_try(arguments, &client_secret, &operator_file);
+    Ok((process, format!("{pattern}\n{to_try}")))
 }
 
 fn settings(
@@ -115,14 +127,16 @@ fn settings(
         }],
         token_service: Some(token_service::Config {
             listen: loopback(arguments.token_service),
-            issuer: Url::parse(&issuer)?,
-            lifetime: Duration::from_secs(600),
-            clients: vec![Client {
-                id: CLIENT.into(),
-                secret_sha256: sha256(client_secret.as_bytes()),
-                audiences: vec![api.clone()],
-                scopes: vec![SCOPE.into()],
-            }],
+            source: Source::Mint(mint::Config {
+                issuer: Url::parse(&issuer)?,
+                lifetime: Duration::from_secs(600),
+                clients: vec![Client {
+                    id: CLIENT.into(),
+                    secret_sha256: sha256(client_secret.as_bytes()),
+                    audiences: vec![api.clone()],
+                    scopes: vec![SCOPE.into()],
+                }],
+            }),
         }),
         gateway: Some(gateway::Config {
             listen: loopback(arguments.gateway),
@@ -189,7 +203,7 @@ async fn show_one_token(
         return Err("the store lost the entry".into());
     };
     let number = process.secrets.newest().number();
-    Ok(pattern(&jwt, &token, entry.as_bytes(), number.get())?)
+    pattern(&jwt, &token, entry.as_bytes(), number.get())
 }
 
 async fn send(
@@ -276,12 +290,9 @@ Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl
     )
 }
 
-/// Standard output may be closed by whoever reads it (`| head`): then the roles go on without having been shown.
-fn print(text: &str) -> std::io::Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
-    }
+/// One that can be written into the lines to try.
+fn a_port() -> impl clap::builder::TypedValueParser<Value = u16> {
+    clap::value_parser!(u16).range(1..)
 }
 
 fn loopback(port: u16) -> SocketAddr {

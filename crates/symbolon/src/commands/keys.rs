@@ -8,7 +8,7 @@ use symbolon::token_service::mint;
 use symbolon_core::{Algorithm, Secret, SigningKey, base64url, random, sha256};
 use zeroize::Zeroizing;
 
-use super::Outcome;
+use super::{Outcome, show};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -32,26 +32,23 @@ pub(super) enum Command {
 }
 
 pub(super) fn run(command: Command) -> Outcome {
-    match command {
+    let text = match command {
         Command::Generate { data, algorithm } => {
             let key = mint::generate_key(&data, algorithm)?;
-            println!(
-                "{} with kid {}",
-                mint::key_file(&data, algorithm).display(),
-                key.kid()
-            );
+            let file = mint::key_file(&data, algorithm);
+            format!("{} with kid {}\n", file.display(), key.kid())
         }
-        Command::Secret { number } => println!("{}", *Secret::generate(number).expose()),
+        Command::Secret { number } => format!("{}\n", *Secret::generate(number).expose()),
         Command::Client => {
             let secret = Zeroizing::new(base64url::encode(&random::<32>()));
-            println!("client_secret  {}", *secret);
-            println!(
-                "settings       secret_sha256 = \"{}\"",
-                base64url::encode(&sha256(secret.as_bytes()))
-            );
+            let hash = base64url::encode(&sha256(secret.as_bytes()));
+            format!(
+                "client_secret  {}\nsettings       secret_sha256 = \"{hash}\"\n",
+                *secret
+            )
         }
-    }
-    Ok(())
+    };
+    Ok(show(&text)?)
 }
 
 fn signing_algorithm(name: &str) -> Result<Algorithm, String> {

@@ -8,11 +8,12 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::{store, telemetry};
 
-use super::Outcome;
+use super::{Outcome, StopSignal, drain};
 
 pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
     telemetry::start(config.log);
+    let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
     let store = store::open(&config.store, clock.clone());
     let process = Process::start(config, store, clock).await?;
@@ -25,9 +26,9 @@ pub(super) async fn run(file: &Path) -> Outcome {
             tracing::info!(role, %address, "listening for HTTP/1.1 without TLS");
         }
     }
-    super::asked_to_stop().await?;
+    stop.received().await;
     tracing::info!("draining");
-    process.stop().await;
+    drain(process, &mut stop).await;
     tracing::info!("stopped");
     Ok(())
 }

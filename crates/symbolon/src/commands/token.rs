@@ -4,7 +4,7 @@ use clap::Subcommand;
 use symbolon_core::{Lineage, OpaqueToken, TokenKind, UnverifiedJwt, base64url};
 use zeroize::Zeroizing;
 
-use super::{Outcome, input};
+use super::{Outcome, input, show};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -33,22 +33,25 @@ pub(super) fn run(command: &Command) -> Outcome {
             };
             let jwt = UnverifiedJwt::parse(text)?;
             let (token, _) = jwt.split(kind, Lineage::default())?;
-            println!("opaque token   {}", token.expose());
-            println!("entry key      {}", token.entry_key());
-            println!("signing input  {}", jwt.signing_input());
+            show(&format!(
+                "opaque token   {}\nentry key      {}\nsigning input  {}\n",
+                token.expose(),
+                token.entry_key(),
+                jwt.signing_input()
+            ))?;
         }
         Command::Glue => {
             let (token, signing_input) = text.split_once('\n').ok_or("two lines are needed")?;
             let token: OpaqueToken = token.trim().parse()?;
             let signature = token.expose().split('.').next().unwrap_or_default();
             let jwt = Zeroizing::new(format!("{}.{signature}", signing_input.trim()));
-            println!("{}", UnverifiedJwt::parse(jwt)?.expose());
+            show(&format!("{}\n", UnverifiedJwt::parse(jwt)?.expose()))?;
         }
-        Command::Key => println!("{}", text.parse::<OpaqueToken>()?.entry_key()),
+        Command::Key => show(&format!("{}\n", text.parse::<OpaqueToken>()?.entry_key()))?,
         Command::Show => {
             let jwt = UnverifiedJwt::parse(text)?;
             for part in jwt.signing_input().split('.') {
-                println!("{}", pretty(part)?);
+                show(&format!("{}\n", pretty(part)?))?;
             }
         }
     }

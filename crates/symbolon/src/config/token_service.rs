@@ -7,7 +7,7 @@ use toml_span::Spanned;
 
 use super::table::{Table, plain};
 use super::values::{self, one_of};
-use crate::token_service::{Client, Config};
+use crate::token_service::{Client, Config, Source, mint};
 
 /// The token service, and what other tables need to know of it.
 pub(super) struct TokenService {
@@ -33,9 +33,11 @@ pub(super) fn read(table: &mut Table<'_, '_>) -> TokenService {
         mode?;
         Some(Config {
             listen: listen.as_ref()?.value,
-            issuer: issuer.as_ref()?.value.url.clone(),
-            lifetime: lifetime.as_ref()?.value,
-            clients: clients?,
+            source: Source::Mint(mint::Config {
+                issuer: issuer.as_ref()?.value.url.clone(),
+                lifetime: lifetime.as_ref()?.value,
+                clients: clients?,
+            }),
         })
     };
     TokenService {

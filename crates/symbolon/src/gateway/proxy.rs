@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
-use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use symbolon_core::VerifiedJwt;
 
 use super::authorize::{Credentials, Denial, Denied, Reason};
@@ -16,16 +16,11 @@ use crate::http::{self, Body};
 use crate::listener::Handler;
 use crate::resolve::{Invalid, Unresolved};
 
-/// Longest request target (HT-07). Beyond it: 414.
-const MAX_TARGET: usize = 8 * 1024;
-/// Longest single field (HT-07). Beyond it: 431.
-const MAX_FIELD: usize = 16 * 1024;
-
 impl Handler for Gateway {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        let host = match check_request(&request) {
+        let host = match forward::check_request(&request) {
             Ok(host) => host,
-            Err(refused) => return refused,
+            Err(refused) => return *refused,
         };
         let target = match self.routes.choose(without_port(&host), request.uri().path()) {
             Choice::Route(target) => target,
@@ -115,70 +110,7 @@ impl Gateway {
     }
 }
 
-/// What must hold of a request before anything of it is believed; gives its one `Host`.
-fn check_request(request: &Request<Incoming>) -> Result<HeaderValue, Response<Body>> {
-    let refuse = |status, why| Err(http::and_close(http::error(status, "invalid_request", why)));
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        // TRACE would show the client what only the API may see (GW-51).
-        return Err(http::and_close(http::status(StatusCode::METHOD_NOT_ALLOWED)));
-    }
-    if request
-        .uri()
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET)
-    {
-        return refuse(
-            StatusCode::URI_TOO_LONG,
-            "the request target is longer than 8 KiB",
-        );
-    }
-    let headers = request.headers();
-    if headers
-        .iter()
-        .any(|(name, value)| name.as_str().len() + value.len() > MAX_FIELD)
-    {
-        return refuse(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "a field is longer than 16 KiB",
-        );
-    }
-    if !is_framing_plain(headers) {
-        return refuse(StatusCode::BAD_REQUEST, "Transfer-Encoding is not chunked alone");
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return refuse(StatusCode::BAD_REQUEST, "not exactly one Host");
-    };
-    if host.is_empty() || !is_authority(request.uri(), host) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "Host is empty or not the one of the request target",
-        );
-    }
-    Ok(host.clone())
-}
-
-/// One coding, `chunked`, in one field (RFC 9112 §6.1): what two readers could read differently is refused.
-fn is_framing_plain(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
-}
-
-/// A request target in absolute form names the same host as `Host` (RFC 9112 §3.2.2).
-fn is_authority(target: &Uri, host: &HeaderValue) -> bool {
-    target.authority().is_none_or(|authority| {
-        authority
-            .as_str()
-            .as_bytes()
-            .eq_ignore_ascii_case(host.as_bytes())
-    })
-}
-
-fn without_port(host: &HeaderValue) -> &str {
+pub(super) fn without_port(host: &HeaderValue) -> &str {
     let host = host.to_str().unwrap_or_default();
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,

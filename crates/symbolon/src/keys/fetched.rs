@@ -198,12 +198,8 @@ impl Metadata {
             None => Url::parse(issuer).map_err(FetchError::new)?,
         };
         let host = base_host(issuer, &base)?;
-        let path = base.path().trim_end_matches('/').to_owned();
         let mut last = FetchError::new("no metadata");
-        for well_known in [
-            format!("/.well-known/oauth-authorization-server{path}"),
-            format!("{path}/.well-known/openid-configuration"),
-        ] {
+        for well_known in Self::paths(issuer)? {
             let mut url = base.clone();
             url.set_path(&well_known);
             match get(http, &url, host.clone()).await {
@@ -218,6 +214,17 @@ impl Metadata {
             }
         }
         Err(last)
+    }
+
+    /// The paths of an issuer's metadata: RFC 8414 §3.1 puts its well-known part before the issuer's path, OpenID
+    /// Connect Discovery §4 behind it.
+    pub fn paths(issuer: &str) -> Result<[String; 2], FetchError> {
+        let url = Url::parse(issuer).map_err(FetchError::new)?;
+        let path = url.path().trim_end_matches('/');
+        Ok([
+            format!("/.well-known/oauth-authorization-server{path}"),
+            format!("{path}/.well-known/openid-configuration"),
+        ])
     }
 
     /// A member that is a URL, as text.

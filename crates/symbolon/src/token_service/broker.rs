@@ -3,36 +3,38 @@
 //! A token request goes through unchanged, once, and so does the answer, but for its access token: that is verified,
 //! split and published before the client sees the answer. What is no such answer passes as it is.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::routing::{any, post};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
     PRAGMA,
 };
 use hyper::http::request::Parts;
-use hyper::{Method, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use ipnet::IpNet;
-use symbolon_core::{GrantId, OpaqueToken, Rejection, Secrets, UnverifiedJwt, VerifiedJwt};
+use symbolon_core::{GrantId, Rejection, Secrets, UnverifiedJwt, VerifiedJwt};
 use tokio::sync::OnceCell;
 use url::Url;
 
+use super::revocation::Limits;
 use super::token::Refusal;
 use crate::clock::Clock;
-use crate::forward::{self, Downstream, ForwardError, Forwarder, RequestBody};
+use crate::forward::{
+    self, Downstream, ForwardError, Forwarder, RequestBody, X_FORWARDED_HOST, X_FORWARDED_PROTO,
+};
 use crate::http::{self, Body};
-use crate::keys::{Issuers, Metadata, map_to};
+use crate::keys::{FetchError, Issuers, Metadata, map_to};
+use crate::paths;
 use crate::publish::{PublishError, Publisher};
 use crate::resolve::{Resolver, Unresolved};
 use crate::revoke::{Asker, Found, Revoker};
 use crate::store::{Begun, EntryStore};
 
 mod answer;
+mod passthrough;
 mod request;
 
 use answer::TokenAnswer;
@@ -45,12 +47,8 @@ pub struct Config {
     pub issuer: String,
     /// Where it is reached.
     pub authorization_server: Url,
-    /// Where clients ask for tokens.
-    pub token_path: String,
-    /// Where clients revoke them.
-    pub revocation_path: String,
-    /// Where clients ask about the user.
-    pub userinfo_path: String,
+    /// Where this broker stands.
+    pub mode: Mode,
     /// What becomes of a token that cannot be split.
     pub unsplittable: Unsplittable,
     /// What becomes of an ID token beside one that was.
@@ -61,6 +59,33 @@ pub struct Config {
     pub max_grant_lifetime: Duration,
     /// Whose `X-Forwarded-*` fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+}
+
+/// Where a broker stands.
+#[derive(Clone, Debug)]
+pub enum Mode {
+    /// Beside the authorization server: it has these paths, and clients know the server for all else.
+    Endpoint(Places),
+    /// At the server's own public origin: it has every path there, and the server sees what it always saw.
+    Origin {
+        /// The origin under which clients know the server.
+        public_url: Url,
+    },
+}
+
+/// The paths that a broker acts at; every other one is the server's.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Token endpoint.
+    pub token: Option<String>,
+    /// Revocation endpoint.
+    pub revocation: Option<String>,
+    /// Where clients ask about the user.
+    pub userinfo: Option<String>,
+    /// The metadata documents.
+    pub metadata: Vec<String>,
+    /// Authorization endpoint, and where requests for it are pushed.
+    pub authorization: Vec<String>,
 }
 
 /// What becomes of an access token that is no JWS, or whose signature is too long to be a token.
@@ -90,16 +115,29 @@ pub struct Broker {
     store: Arc<dyn EntryStore>,
     publisher: Publisher,
     resolver: Resolver,
-    revoker: Arc<Revoker>,
+    revoker: Revoker,
     secrets: Secrets,
+    limits: Limits,
+    warned_of_at_hash: Once,
     clock: Arc<dyn Clock>,
 }
 
-/// Where the authorization server's own endpoints are.
+/// Where the authorization server's own endpoints are, and which paths are ours.
 struct Endpoints {
     token: Url,
     revocation: Option<Url>,
     userinfo: Option<Url>,
+    places: Places,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Token,
+    Revocation,
+    Userinfo,
+    Metadata,
+    Authorization,
+    Elsewhere,
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -117,32 +155,78 @@ impl Broker {
         store: Arc<dyn EntryStore>,
         publisher: Publisher,
         resolver: Resolver,
-        revoker: Arc<Revoker>,
+        revoker: Revoker,
         secrets: Secrets,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let endpoints = OnceCell::new();
         Self {
             config,
             http,
-            endpoints,
+            endpoints: OnceCell::new(),
             issuers,
             store,
             publisher,
             resolver,
             revoker,
             secrets,
+            limits: Limits::default(),
+            warned_of_at_hash: Once::new(),
             clock,
         }
     }
 
-    /// Its endpoints.
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new()
-            .route(&self.config.token_path, post(token))
-            .route(&self.config.revocation_path, post(revocation))
-            .route(&self.config.userinfo_path, any(userinfo))
-            .with_state(self)
+    /// Whether that path is one of its places; none if it has every path that nobody else has.
+    pub fn has_place(&self, path: &str) -> Option<bool> {
+        match &self.config.mode {
+            Mode::Endpoint(places) => Some(places.of(path) != Some(Place::Elsewhere)),
+            Mode::Origin { .. } => None,
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        if let Err(refused) = forward::check_request(&request) {
+            return *refused;
+        }
+        let endpoints = match self.endpoints().await {
+            Ok(endpoints) => endpoints,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let Some(place) = endpoints.places.of(request.uri().path()) else {
+            let why = "the path can be read as that of an endpoint";
+            return http::error(StatusCode::BAD_REQUEST, "invalid_request", why);
+        };
+        match self.act(place, endpoints, peer, request).await {
+            Ok(response) => response,
+            Err(refusal) => refusal.into_response(),
+        }
+    }
+
+    async fn act(
+        &self,
+        place: Place,
+        endpoints: &Endpoints,
+        peer: SocketAddr,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        let is_post = request.method() == Method::POST;
+        let is_read = matches!(*request.method(), Method::GET | Method::POST);
+        match (place, &endpoints.revocation, &endpoints.userinfo) {
+            (Place::Token, ..) if is_post => {
+                self.token(Asked::of(peer, request).await?, &endpoints.token)
+                    .await
+            }
+            (Place::Revocation, Some(to), _) if is_post => {
+                self.revocation(Asked::of(peer, request).await?, to).await
+            }
+            (Place::Userinfo, _, Some(to)) if is_read => {
+                self.userinfo(Asked::of(peer, request).await?, to).await
+            }
+            (Place::Token, ..) if request.method() != Method::OPTIONS => {
+                Ok(http::status(StatusCode::METHOD_NOT_ALLOWED))
+            }
+            (place, ..) => self.pass_through(place, peer, request).await,
+        }
     }
 
     /// Where the server's endpoints are, as its metadata say; asked once, when it is there.
@@ -150,18 +234,7 @@ impl Broker {
         let found = self.endpoints.get_or_try_init(|| async {
             let base = &self.config.authorization_server;
             let metadata = Metadata::fetch(&self.http, &self.config.issuer, Some(base)).await?;
-            let at = |member: &str| {
-                let url = Url::parse(metadata.text(member)?).ok()?;
-                Some(map_to(base, &self.config.issuer, &url).unwrap_or(url))
-            };
-            let token =
-                at("token_endpoint").ok_or_else(|| crate::keys::FetchError::new("no token_endpoint"))?;
-            let (revocation, userinfo) = (at("revocation_endpoint"), at("userinfo_endpoint"));
-            Ok::<_, crate::keys::FetchError>(Endpoints {
-                token,
-                revocation,
-                userinfo,
-            })
+            self.endpoints_of(&metadata)
         });
         found.await.map_err(|error| {
             tracing::warn!(%error, "the authorization server's metadata are not to be had");
@@ -169,10 +242,37 @@ impl Broker {
         })
     }
 
-    async fn token(&self, parts: &Parts, body: axum::body::Body) -> Result<Response<Body>, Refusal> {
-        let body = http::read(body, MAX_REQUEST).await;
-        let body = body.ok_or(Refusal::InvalidRequest("the body broke off or is too large"))?;
-        let form = Form::read(&parts.headers, body);
+    fn endpoints_of(&self, metadata: &Metadata) -> Result<Endpoints, FetchError> {
+        let public = |member: &str| Url::parse(metadata.text(member)?).ok();
+        let at = |member: &str| {
+            let url = public(member)?;
+            Some(map_to(&self.config.authorization_server, &self.config.issuer, &url).unwrap_or(url))
+        };
+        let path = |member: &str| public(member).map(|url| url.path().to_owned());
+        let places = match &self.config.mode {
+            Mode::Endpoint(places) => places.clone(),
+            Mode::Origin { .. } => Places {
+                token: path("token_endpoint"),
+                revocation: path("revocation_endpoint"),
+                userinfo: path("userinfo_endpoint"),
+                metadata: Metadata::paths(&self.config.issuer)?.to_vec(),
+                authorization: ["authorization_endpoint", "pushed_authorization_request_endpoint"]
+                    .into_iter()
+                    .filter_map(path)
+                    .collect(),
+            },
+        };
+        Ok(Endpoints {
+            token: at("token_endpoint")
+                .ok_or_else(|| FetchError::new("the metadata name no token_endpoint"))?,
+            revocation: at("revocation_endpoint"),
+            userinfo: at("userinfo_endpoint"),
+            places,
+        })
+    }
+
+    async fn token(&self, asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
+        let form = Form::read(&asked.parts.headers, asked.body.clone());
         let form = form.ok_or(Refusal::InvalidRequest("a parameter stands more than once"))?;
         if form.one("grant_type") == Some("password") && !self.config.allows_password {
             return Err(Refusal::UnsupportedGrantType);
@@ -180,8 +280,7 @@ impl Broker {
         // Before the server is asked: a code that is spent there cannot be spent again when the store is back.
         let begun = self.begin(&form).await?;
         let form = self.made_whole(form).await?;
-        let endpoint = &self.endpoints().await?.token;
-        let answer = self.ask(parts, endpoint, form.body()).await?;
+        let answer = self.ask(&asked, endpoint, form.body()).await?;
         if answer.status() == StatusCode::OK {
             return self.exchange(&form, begun, answer).await;
         }
@@ -261,6 +360,16 @@ impl Broker {
         self.keep_grant(form, &read, begun.grant).await?;
 
         let drop = (self.config.id_token == IdToken::Drop).then_some("id_token");
+        if drop.is_none()
+            && read
+                .id_token
+                .as_deref()
+                .is_some_and(|id_token| has_at_hash(id_token))
+        {
+            self.warned_of_at_hash.call_once(|| {
+                tracing::warn!("ID tokens carry an at_hash of the JWT: clients that check it refuse them");
+            });
+        }
         let text = read.with(&token, drop).ok_or(Refusal::Broken)?;
         let mut response = pass(Response::from_parts(parts, text));
         response
@@ -342,14 +451,9 @@ impl Broker {
         }
     }
 
-    async fn revocation(&self, parts: &Parts, body: axum::body::Body) -> Result<Response<Body>, Refusal> {
-        let body = http::read(body, MAX_REQUEST).await;
-        let body = body.ok_or(Refusal::InvalidRequest("the body broke off or is too large"))?;
-        let form = Form::read(&parts.headers, body);
+    async fn revocation(&self, asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
+        let form = Form::read(&asked.parts.headers, asked.body.clone());
         let form = form.ok_or(Refusal::InvalidRequest("a parameter stands more than once"))?;
-        let Some(endpoint) = &self.endpoints().await?.revocation else {
-            return Ok(http::status(StatusCode::NOT_FOUND));
-        };
         let text = form.one("token").ok_or(Refusal::InvalidRequest("no token"))?;
         let token = self.resolver.parse(text).ok();
         let found = match &token {
@@ -357,11 +461,13 @@ impl Broker {
             None => None,
         };
         // The server authenticates the caller (RV-04). It is asked once, about the token that it knows.
-        let asked = match &found {
-            Some((_, Found::Live(jwt))) => form.with("token", jwt.expose()),
-            _ => form,
+        let whole = match &found {
+            Some((_, Found::Live(jwt))) => Some(form.with("token", jwt.expose())),
+            _ => None,
         };
-        let answer = self.ask(parts, endpoint, asked.body()).await?;
+        let answer = self
+            .ask(&asked, endpoint, whole.as_ref().unwrap_or(&form).body())
+            .await?;
         if !is_authenticated(&answer) {
             return if answer.status().is_server_error() {
                 Err(Refusal::Unavailable)
@@ -370,18 +476,20 @@ impl Broker {
             };
         }
         match found {
-            Some((_, Found::Live(jwt))) if !self.is_of(&jwt, &asked, &parts.headers) => {
+            Some((_, Found::Live(jwt))) if !is_of(&jwt, &form, &asked.parts.headers) => {
                 return Err(Refusal::InvalidGrant("the token was issued to another client"));
             }
-            Some((token, found)) => self.revoker.revoke(token, &found, Asker::Client).await?,
-            None => self.revoke_grant_of(&asked).await?,
+            Some((token, found)) => {
+                let client = form.unverified_client(&asked.parts.headers).unwrap_or_default();
+                if !self.limits.allow(&client, &found, self.clock.elapsed()) {
+                    tracing::warn!("a client revokes faster than it may");
+                    return Err(Refusal::Unavailable);
+                }
+                self.revoker.revoke(token, &found, Asker::Client).await?;
+            }
+            None => self.revoke_grant_of(&form).await?,
         }
         Ok(http::status(StatusCode::OK))
-    }
-
-    fn is_of(&self, jwt: &VerifiedJwt, form: &Form, headers: &HeaderMap) -> bool {
-        form.unverified_client(headers)
-            .is_some_and(|client| jwt.is_of_client(&client))
     }
 
     /// A refresh token ends every token of its grant (RFC 7009 §2.1).
@@ -399,17 +507,14 @@ impl Broker {
         Ok(())
     }
 
-    async fn userinfo(&self, mut parts: Parts, body: axum::body::Body) -> Result<Response<Body>, Refusal> {
-        let Some(endpoint) = &self.endpoints().await?.userinfo else {
-            return Ok(http::status(StatusCode::NOT_FOUND));
-        };
-        let body = http::read(body, MAX_REQUEST).await;
-        let body = body.ok_or(Refusal::InvalidRequest("the body broke off or is too large"))?;
-        match self.whole_authorization(&parts.headers).await? {
-            Some(whole) => parts.headers.insert(AUTHORIZATION, whole),
+    async fn userinfo(&self, mut asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
+        let headers = &mut asked.parts.headers;
+        match self.whole_authorization(headers).await? {
+            Some(whole) => headers.insert(AUTHORIZATION, whole),
             None => return Ok(invalid_token()),
         };
-        Ok(pass(self.ask(&parts, endpoint, body).await?))
+        let body = asked.body.clone();
+        Ok(pass(self.ask(&asked, endpoint, body).await?))
     }
 
     /// `Authorization` with the JWT in the place of the opaque token, after the gateway's decision; none if the token
@@ -438,8 +543,8 @@ impl Broker {
     }
 
     /// Asks the server, once; nothing is retried and no redirect followed (BR-19, BR-25).
-    async fn ask(&self, parts: &Parts, endpoint: &Url, body: Bytes) -> Result<Response<Bytes>, Refusal> {
-        let request = self.request(parts, endpoint, body).ok_or(Refusal::Broken)?;
+    async fn ask(&self, asked: &Asked, endpoint: &Url, body: Bytes) -> Result<Response<Bytes>, Refusal> {
+        let request = self.request(asked, endpoint, body).ok_or(Refusal::Broken)?;
         let answer = async {
             let (parts, body) = self.http.forward(request, TIMEOUT).await?.into_parts();
             let body = http::read(axum::body::Body::new(body), MAX_ANSWER).await;
@@ -452,37 +557,107 @@ impl Broker {
             .unwrap_or(Err(ForwardError::Timeout));
         answer.map_err(|error| {
             tracing::warn!(%error, "the authorization server did not answer");
-            Refusal::ServerUnavailable {
-                timeout: matches!(error, ForwardError::Timeout),
-            }
+            Refusal::from(error)
         })
     }
 
-    fn request(&self, parts: &Parts, endpoint: &Url, body: Bytes) -> Option<hyper::Request<RequestBody>> {
-        let peer = parts.extensions.get::<SocketAddr>().copied();
-        let downstream = Downstream::new(
-            peer.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()),
-            &self.config.trusted_proxies,
-        );
-        let mut headers = parts.headers.clone();
-        let proof = headers.get(DPOP).cloned();
-        let host = headers.get(HOST).cloned()?;
-        forward::drop_hop_by_hop(&mut headers);
-        downstream.drop_forged(&mut headers, &[]);
-        downstream.set_forwarded(&mut headers, &host);
+    fn request(&self, asked: &Asked, endpoint: &Url, body: Bytes) -> Option<Request<RequestBody>> {
+        let mut headers = asked.parts.headers.clone();
+        self.make_ours(&mut headers, asked.peer)?;
         headers.remove(CONTENT_LENGTH);
-        headers.remove(HOST);
         // An answer that has to be read must not be compressed.
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(proof) = proof {
-            headers.insert(DPOP, proof);
-        }
-        let mut request = hyper::Request::new(RequestBody::full(body));
-        *request.method_mut() = parts.method.clone();
-        *request.uri_mut() = endpoint.as_str().parse().ok()?;
+        let mut url = endpoint.clone();
+        url.set_query(asked.parts.uri.query());
+        let mut request = Request::new(RequestBody::full(body));
+        *request.method_mut() = asked.parts.method.clone();
+        *request.uri_mut() = url.as_str().parse().ok()?;
         *request.headers_mut() = headers;
         Some(request)
     }
+
+    /// Fields as the server is to see them: for its public name, from a client whose address is known. A proof of
+    /// possession is the server's to check, and stays.
+    fn make_ours(&self, headers: &mut HeaderMap, peer: SocketAddr) -> Option<()> {
+        let downstream = Downstream::new(peer, &self.config.trusted_proxies);
+        let proof = headers.get(DPOP).cloned();
+        let host = headers.get(HOST).cloned()?;
+        forward::drop_hop_by_hop(headers);
+        downstream.drop_forged(headers, &[]);
+        downstream.set_forwarded(headers, &host);
+        headers.remove(HOST);
+        if let Mode::Origin { public_url } = &self.config.mode {
+            let host = HeaderValue::from_str(public_url.authority()).ok()?;
+            headers.insert(X_FORWARDED_HOST, host.clone());
+            headers.insert(
+                X_FORWARDED_PROTO,
+                HeaderValue::from_str(public_url.scheme()).ok()?,
+            );
+            headers.insert(HOST, host);
+        }
+        if let Some(proof) = proof {
+            headers.insert(DPOP, proof);
+        }
+        Some(())
+    }
+}
+
+/// A request that was read to its end.
+struct Asked {
+    peer: SocketAddr,
+    parts: Parts,
+    body: Bytes,
+}
+
+impl Asked {
+    async fn of(peer: SocketAddr, request: Request<Incoming>) -> Result<Self, Refusal> {
+        let (parts, body) = request.into_parts();
+        let body = http::read(axum::body::Body::new(body), MAX_REQUEST).await;
+        let body = body.ok_or(Refusal::InvalidRequest("the body broke off or is too large"))?;
+        Ok(Self { peer, parts, body })
+    }
+}
+
+impl Places {
+    /// Which place a path is; none if a server could read it as another one (`//token`, `%74oken`, …): there a client
+    /// would get what was meant to be split.
+    fn of(&self, path: &str) -> Option<Place> {
+        let place = self.exactly(path);
+        paths::readings(path)
+            .iter()
+            .all(|reading| self.exactly(reading) == place)
+            .then_some(place)
+    }
+
+    fn exactly(&self, path: &str) -> Place {
+        let is = |place: &Option<String>| place.as_deref() == Some(path);
+        let among = |places: &[String]| places.iter().any(|place| place == path);
+        match () {
+            () if is(&self.token) => Place::Token,
+            () if is(&self.revocation) => Place::Revocation,
+            () if is(&self.userinfo) => Place::Userinfo,
+            () if among(&self.metadata) => Place::Metadata,
+            () if among(&self.authorization) => Place::Authorization,
+            () => Place::Elsewhere,
+        }
+    }
+}
+
+/// Whether the token was issued to the client that asks.
+fn is_of(jwt: &VerifiedJwt, form: &Form, headers: &HeaderMap) -> bool {
+    form.unverified_client(headers)
+        .is_some_and(|client| jwt.is_of_client(&client))
+}
+
+/// Whether an ID token speaks of the access token beside it (OpenID Connect Core §3.1.3.6).
+fn has_at_hash(id_token: &str) -> bool {
+    let payload = id_token
+        .split('.')
+        .nth(1)
+        .and_then(symbolon_core::base64url::decode);
+    payload.is_some_and(|payload| {
+        symbolon_core::json::parse_object(&payload).is_ok_and(|claims| claims.contains_key("at_hash"))
+    })
 }
 
 /// The code or refresh token that a request brings.
@@ -521,31 +696,4 @@ fn invalid_token() -> Response<Body> {
         .headers_mut()
         .insert(hyper::header::WWW_AUTHENTICATE, challenge);
     response
-}
-
-async fn token(State(broker): State<Arc<Broker>>, request: Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    broker
-        .token(&parts, body)
-        .await
-        .unwrap_or_else(Refusal::into_response)
-}
-
-async fn revocation(State(broker): State<Arc<Broker>>, request: Request) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    broker
-        .revocation(&parts, body)
-        .await
-        .unwrap_or_else(Refusal::into_response)
-}
-
-async fn userinfo(State(broker): State<Arc<Broker>>, request: Request) -> Response<Body> {
-    if !matches!(*request.method(), Method::GET | Method::POST) {
-        return http::status(StatusCode::METHOD_NOT_ALLOWED);
-    }
-    let (parts, body) = request.into_parts();
-    broker
-        .userinfo(parts, body)
-        .await
-        .unwrap_or_else(Refusal::into_response)
 }

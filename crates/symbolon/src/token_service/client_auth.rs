@@ -6,39 +6,32 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use symbolon_core::{equal_in_constant_time, sha256};
 use zeroize::Zeroizing;
 
-use super::form::Form;
 use super::{Client, TokenService};
+use crate::form::{self, Form};
 
 /// The client could not be told.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Unauthenticated {
     /// Two ways of authentication at once, or a field that cannot be read.
     Malformed(&'static str),
-    /// No such client, or not its secret. `challenge` if it tried with `Authorization`.
-    Refused { challenge: bool },
+    /// No such client, or not its secret.
+    Refused,
 }
 
 struct Credentials {
-    id: String,
+    id: Zeroizing<String>,
     secret: Zeroizing<String>,
-    in_header: bool,
 }
 
 impl TokenService {
     /// The client that sent the request.
     pub(super) fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<&Client, Unauthenticated> {
-        let Credentials {
-            id,
-            secret,
-            in_header,
-        } = Credentials::read(headers, form)?;
-        let client = self.clients.iter().find(|client| client.id == id);
+        let Credentials { id, secret } = Credentials::read(headers, form)?;
+        let client = self.clients.iter().find(|client| client.id == *id);
         // The comparison is made for unknown clients too, so that its time does not tell them.
         let expected = client.map_or([0; 32], |client| client.secret_sha256);
         let secret_is_right = equal_in_constant_time(&sha256(secret.as_bytes()), &expected);
-        client
-            .filter(|_| secret_is_right)
-            .ok_or(Unauthenticated::Refused { challenge: in_header })
+        client.filter(|_| secret_is_right).ok_or(Unauthenticated::Refused)
     }
 }
 
@@ -56,21 +49,17 @@ impl Credentials {
             )),
             (Some(header), (id, None)) => {
                 let basic = header.to_str().ok().and_then(Self::from_basic);
-                let credentials = basic.ok_or(Unauthenticated::Refused { challenge: true })?;
-                if id.is_some_and(|id| id != credentials.id) {
+                let credentials = basic.ok_or(Unauthenticated::Refused)?;
+                if id.is_some_and(|id| id != *credentials.id) {
                     return Err(Unauthenticated::Malformed("two different client ids"));
                 }
                 Ok(credentials)
             }
-            (None, (Some(id), Some(secret))) => {
-                let secret = Zeroizing::new(secret.to_owned());
-                Ok(Self {
-                    id: id.to_owned(),
-                    secret,
-                    in_header: false,
-                })
-            }
-            (None, _) => Err(Unauthenticated::Refused { challenge: false }),
+            (None, (Some(id), Some(secret))) => Ok(Self {
+                id: Zeroizing::new(id.to_owned()),
+                secret: Zeroizing::new(secret.to_owned()),
+            }),
+            (None, _) => Err(Unauthenticated::Refused),
         }
     }
 
@@ -81,22 +70,13 @@ impl Credentials {
             return None;
         }
         let joined = Zeroizing::new(STANDARD.decode(value.trim()).ok()?);
-        let (id, secret) = std::str::from_utf8(&joined).ok()?.split_once(':')?;
-        let decode = |text: &str| -> Option<String> {
-            // As the value of a form of one parameter: `+` is a space, `%` an octet.
-            if text.contains('&') {
-                return None;
-            }
-            let form = Zeroizing::new(format!("v={text}"));
-            form_urlencoded::parse(form.as_bytes())
-                .next()
-                .map(|(_, value)| value.into_owned())
-        };
-        Some(Self {
-            id: decode(id)?,
-            secret: Zeroizing::new(decode(secret)?),
-            in_header: true,
-        })
+        let colon = joined.iter().position(|&octet| octet == b':')?;
+        let (id, secret) = (
+            form::decode(&joined[..colon])?,
+            form::decode(&joined[colon + 1..])?,
+        );
+        // A parameter without a value counts as absent; here too.
+        (!id.is_empty() && !secret.is_empty()).then_some(Self { id, secret })
     }
 }
 
@@ -112,7 +92,11 @@ mod tests {
             (credentials.id.as_str(), credentials.secret.as_str()),
             ("a:b", "se+c ret")
         );
-        for field in ["Basic", "Basic !", "Bearer YTpi", "Basic YQ=="] {
+        for joined in ["a", "a:", ":b", "a:100%", "a:%ff"] {
+            let field = format!("Basic {}", STANDARD.encode(joined));
+            assert!(Credentials::from_basic(&field).is_none(), "{joined}");
+        }
+        for field in ["Basic", "Basic !", "Bearer YTpi", "Basic YTpi YTpi", "BasicYTpi"] {
             assert!(Credentials::from_basic(field).is_none(), "{field}");
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,9 +11,21 @@ use serde_json::json;
 use symbolon_core::{
     Algorithm, SigningError, SigningKey, UnixTime, UnverifiedJwt, base64url, json as strict,
 };
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::Client;
+
+/// A token service that signs its own JWTs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its issuer identifier, under which its endpoints stand.
+    pub issuer: Url,
+    /// How long its tokens live.
+    pub lifetime: Duration,
+    /// Who may ask for tokens.
+    pub clients: Vec<Client>,
+}
 
 /// Signs access tokens.
 pub struct Mint {
@@ -98,8 +110,13 @@ pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, Key
     let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
     let der = key.to_pkcs8().map_err(|error| KeyFileError::new(&path, error))?;
     let encoded = Zeroizing::new(base64url::encode(&der));
-    let text = json!({ "alg": algorithm.name(), "kid": key.kid(), "pkcs8": encoded.as_str() });
-    write_private(&path, text.to_string().as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
+    // Written by hand, since a JSON value would leave copies of the key in memory; nothing in it needs an escape.
+    let text = Zeroizing::new(format!(
+        r#"{{"alg":"{algorithm}","kid":"{}","pkcs8":"{}"}}"#,
+        key.kid(),
+        *encoded
+    ));
+    write_private(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
     Ok(key)
 }
 
@@ -108,12 +125,13 @@ pub fn key_file(data: &Path, algorithm: Algorithm) -> PathBuf {
     data.join(format!("signing-key-{algorithm}.json"))
 }
 
-/// Writes a new file that its owner alone can read, whole or not at all.
+/// Writes a new file that its owner alone can read, whole or not at all. Folders that are not there are made so too.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let unfinished = path.with_extension(format!("{}.new", std::process::id()));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // A name of its own: what a crash left behind, or another process is writing, is in nobody's way.
+    let unfinished = path.with_extension(base64url::encode(&symbolon_core::random::<12>()));
     let written = (|| {
         let mut file = fs::OpenOptions::new()
             .write(true)
@@ -126,7 +144,8 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
         fs::hard_link(&unfinished, path)
     })();
     let _ = fs::remove_file(&unfinished);
-    written
+    written?;
+    fs::File::open(folder)?.sync_all()
 }
 
 /// Writes a file that its owner alone can read, over the one that is there, whole or not at all.
@@ -181,27 +200,22 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_its_owner_alone_reads_it() {
-        let data = tempfile::tempdir().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("made/on/first/start");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for algorithm in SigningKey::ALGORITHMS {
-            let made = key_in(data.path(), algorithm).unwrap();
-            let path = key_file(data.path(), algorithm);
-            assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-            assert_eq!(key_in(data.path(), algorithm).unwrap().kid(), made.kid());
-            assert!(generate_key(data.path(), algorithm).is_err(), "it replaces none");
-            assert_eq!(key_in(data.path(), algorithm).unwrap().kid(), made.kid());
+            let made = key_in(&data, algorithm).unwrap();
+            let path = key_file(&data, algorithm);
+            assert_eq!((mode(&path), mode(&data)), (0o600, 0o700));
+            assert_eq!(key_in(&data, algorithm).unwrap().kid(), made.kid());
+            assert!(generate_key(&data, algorithm).is_err(), "it replaces none");
+            assert_eq!(key_in(&data, algorithm).unwrap().kid(), made.kid());
 
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-            assert!(
-                key_in(data.path(), algorithm)
-                    .unwrap_err()
-                    .to_string()
-                    .ends_with("(chmod 600)")
-            );
+            let refused = key_in(&data, algorithm).unwrap_err().to_string();
+            assert!(refused.ends_with("(chmod 600)"));
         }
-        assert_eq!(
-            fs::read_dir(data.path()).unwrap().count(),
-            3,
-            "nothing unfinished is left"
-        );
+        let left = fs::read_dir(&data).unwrap().count();
+        assert_eq!(left, 3, "nothing unfinished is left");
     }
 }

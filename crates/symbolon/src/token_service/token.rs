@@ -10,9 +10,10 @@ use serde_json::json;
 use symbolon_core::{RecordType, VerifiedJwt};
 
 use super::client_auth::Unauthenticated;
-use super::form::{Form, Malformed};
 use super::mint::Grant;
 use super::{Client, TokenService};
+use crate::form::{Form, Malformed};
+use crate::forward::ForwardError;
 use crate::http::{self, Body};
 use crate::publish::PublishError;
 
@@ -22,7 +23,7 @@ pub(super) enum Refusal {
     /// Its body, its parameters or its credentials cannot be read.
     InvalidRequest(&'static str),
     /// The client is not who it says, or does not say.
-    InvalidClient { challenge: bool },
+    InvalidClient,
     /// Another grant than there is.
     UnsupportedGrantType,
     /// A scope that the client may not have.
@@ -39,6 +40,8 @@ pub(super) enum Refusal {
     BadGateway(&'static str),
     /// The authorization server did not answer.
     ServerUnavailable { timeout: bool },
+    /// A token was to come through the browser (RFC 9700 §2.1.2).
+    FrontChannel,
 }
 
 /// `Authorization: Bearer ` and the JWT beyond this do not fit into the fields that servers take by default (GW-53).
@@ -106,13 +109,14 @@ impl TokenService {
     }
 }
 
-/// What was asked for, if the client may have all of it; without a wish, all that it may have (RFC 6749 §3.3).
+/// What was asked for, if the client may have all of it; without a wish, all that it may have (RFC 6749 §3.3). One
+/// space stands between two scopes, and none before or behind them.
 fn allowed_scope(client: &Client, asked: Option<&str>) -> Result<String, Refusal> {
     let Some(asked) = asked else {
         return Ok(client.scopes.join(" "));
     };
     let mut granted: Vec<&str> = Vec::new();
-    for scope in asked.split(' ').filter(|scope| !scope.is_empty()) {
+    for scope in asked.split(' ') {
         if !client.scopes.iter().any(|allowed| allowed == scope) {
             return Err(Refusal::InvalidScope);
         }
@@ -145,56 +149,75 @@ fn allowed_audience<'a>(client: &'a Client, form: &Form) -> Result<&'a str, Refu
 impl Refusal {
     /// RFC 6749 §5.2, RFC 8707 §2. The only place.
     pub(super) fn into_response(self) -> Response<Body> {
+        let (status, code, why) = self.told();
+        if status.is_client_error() {
+            tracing::info!(code, why, "request refused");
+        }
+        let mut response = http::error(status, code, why);
         match self {
-            Self::InvalidRequest(why) => http::error(StatusCode::BAD_REQUEST, "invalid_request", why),
-            Self::InvalidClient { challenge } => {
-                let why = "client authentication failed";
-                let mut response = http::error(StatusCode::UNAUTHORIZED, "invalid_client", why);
-                if challenge {
-                    let basic = HeaderValue::from_static("Basic realm=\"token service\", charset=\"UTF-8\"");
-                    response.headers_mut().insert(WWW_AUTHENTICATE, basic);
-                }
-                response
+            // RFC 6749 asks for it if the client tried with Authorization, RFC 9110 §15.5.2 in every 401.
+            Self::InvalidClient => {
+                let basic = HeaderValue::from_static("Basic realm=\"token service\", charset=\"UTF-8\"");
+                response.headers_mut().insert(WWW_AUTHENTICATE, basic);
             }
-            Self::UnsupportedGrantType => {
-                let why = "this token service knows client_credentials alone";
-                http::error(StatusCode::BAD_REQUEST, "unsupported_grant_type", why)
-            }
-            Self::InvalidScope => {
-                let why = "the client may not have a scope that it asked for";
-                http::error(StatusCode::BAD_REQUEST, "invalid_scope", why)
-            }
-            Self::InvalidTarget => {
-                let why = "one resource can be asked for, of those that the client may have";
-                http::error(StatusCode::BAD_REQUEST, "invalid_target", why)
-            }
-            Self::InvalidGrant(why) => http::error(StatusCode::BAD_REQUEST, "invalid_grant", why),
             Self::Unavailable => {
-                let why = "the request cannot be completed at the moment";
-                let mut response =
-                    http::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
-                response
-                    .headers_mut()
-                    .insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                response
+                let soon = HeaderValue::from_static("1");
+                response.headers_mut().insert(RETRY_AFTER, soon);
             }
-            Self::BadGateway(why) => http::error(StatusCode::BAD_GATEWAY, "server_error", why),
-            Self::ServerUnavailable { timeout } => {
-                let at = if timeout {
+            _ => {}
+        }
+        response
+    }
+
+    fn told(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::InvalidRequest(why) => (StatusCode::BAD_REQUEST, "invalid_request", why),
+            Self::InvalidClient => (
+                StatusCode::UNAUTHORIZED,
+                "invalid_client",
+                "client authentication failed",
+            ),
+            Self::UnsupportedGrantType => (
+                StatusCode::BAD_REQUEST,
+                "unsupported_grant_type",
+                "this token service knows client_credentials alone",
+            ),
+            Self::InvalidScope => (
+                StatusCode::BAD_REQUEST,
+                "invalid_scope",
+                "the client may not have a scope that it asked for",
+            ),
+            Self::InvalidTarget => (
+                StatusCode::BAD_REQUEST,
+                "invalid_target",
+                "one resource can be asked for, of those that the client may have",
+            ),
+            Self::InvalidGrant(why) => (StatusCode::BAD_REQUEST, "invalid_grant", why),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "the request cannot be completed at the moment",
+            ),
+            Self::FrontChannel => (
+                StatusCode::BAD_REQUEST,
+                "unsupported_response_type",
+                "no access token is given through the browser",
+            ),
+            Self::BadGateway(why) => (StatusCode::BAD_GATEWAY, "server_error", why),
+            Self::ServerUnavailable { timeout } => (
+                if *timeout {
                     StatusCode::GATEWAY_TIMEOUT
                 } else {
                     StatusCode::BAD_GATEWAY
-                };
-                http::error(
-                    at,
-                    "temporarily_unavailable",
-                    "the authorization server did not answer",
-                )
-            }
-            Self::Broken => {
-                let why = "the token service made a token that it cannot stand for";
-                http::error(StatusCode::INTERNAL_SERVER_ERROR, "server_error", why)
-            }
+                },
+                "temporarily_unavailable",
+                "the authorization server did not answer",
+            ),
+            Self::Broken => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "server_error",
+                "the token service made a token that it cannot stand for",
+            ),
         }
     }
 }
@@ -209,7 +232,17 @@ impl From<Unauthenticated> for Refusal {
     fn from(unauthenticated: Unauthenticated) -> Self {
         match unauthenticated {
             Unauthenticated::Malformed(why) => Self::InvalidRequest(why),
-            Unauthenticated::Refused { challenge } => Self::InvalidClient { challenge },
+            Unauthenticated::Refused => Self::InvalidClient,
+        }
+    }
+}
+
+impl From<ForwardError> for Refusal {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::RequestBody => Self::InvalidRequest("the body broke off"),
+            ForwardError::Timeout => Self::ServerUnavailable { timeout: true },
+            ForwardError::Unavailable(_) => Self::ServerUnavailable { timeout: false },
         }
     }
 }

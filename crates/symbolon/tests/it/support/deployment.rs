@@ -10,7 +10,7 @@ use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
-use symbolon::token_service::Client;
+use symbolon::token_service::{Client, Source, mint};
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
@@ -157,14 +157,16 @@ fn settings(api: &Api, data: &std::path::Path) -> Config {
         }],
         token_service: Some(token_service::Config {
             listen: token_service,
-            issuer: issuer.parse().unwrap(),
-            lifetime: Duration::from_secs(600),
-            clients: vec![Client {
-                id: CLIENT.into(),
-                secret_sha256: sha256(CLIENT_SECRET.as_bytes()),
-                audiences: vec![api.url()],
-                scopes: vec![SCOPE.into(), "canary:orders.write".into()],
-            }],
+            source: Source::Mint(mint::Config {
+                issuer: issuer.parse().unwrap(),
+                lifetime: Duration::from_secs(600),
+                clients: vec![Client {
+                    id: CLIENT.into(),
+                    secret_sha256: sha256(CLIENT_SECRET.as_bytes()),
+                    audiences: vec![api.url()],
+                    scopes: vec![SCOPE.into(), "canary:orders.write".into()],
+                }],
+            }),
         }),
         gateway: Some(gateway::Config {
             listen,
