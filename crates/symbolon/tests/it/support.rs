@@ -2,12 +2,14 @@
 
 mod api;
 mod deployment;
+mod fake_server;
 mod http;
 mod output;
 mod program;
 
 pub use api::Api;
 pub use deployment::{CLIENT, CLIENT_SECRET, Deployment, FaultyStore, SCOPE, free_port};
+pub use fake_server::FakeServer;
 pub use http::{Answer, form, get, post, request};
 pub use output::canary;
 pub use program::Program;

@@ -77,9 +77,10 @@ impl Deployment {
             store,
             data,
         };
-        deployment
-            .api
-            .trust(&get(deployment.token_service, "/jwks", &[]).await.json());
+        let jwks = get(deployment.token_service, "/jwks", &[]).await;
+        if jwks.status == 200 {
+            deployment.api.trust(&jwks.json());
+        }
         deployment
     }
 
