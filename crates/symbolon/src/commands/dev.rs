@@ -281,12 +281,12 @@ TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials htt
 curl -i -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
 curl -i -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
 
-An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file {operator}
+An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file '{operator}'
 
 Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
 ",
         api = arguments.api,
-        operator = operator_file.display(),
+        operator = operator_file.display().to_string().replace('\'', r"'\''"),
     )
 }
 
