@@ -7,8 +7,9 @@ use tempfile::TempDir;
 use toml_span::Value;
 
 use super::*;
-use crate::keys::Source;
+use crate::keys;
 use crate::telemetry::Format;
+use crate::token_service::Source;
 
 /// Everything that can be written.
 const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
@@ -230,20 +231,23 @@ fn every_field_that_is_written_is_read() {
         (own.tokens, own.max_lifetime),
         (TokenKind::Salted, Duration::from_secs(3600))
     );
-    assert_eq!(own.keys, Source::Mint);
+    assert_eq!(own.keys, keys::Source::Mint);
     assert_eq!(other.algorithms, [Algorithm::EdDsa]);
     assert_eq!(other.issuer, "https://login.example.net/realms/acme/");
     assert_eq!(
         (other.tokens, other.max_lifetime),
         (TokenKind::Signature, Duration::from_secs(86400))
     );
-    assert_eq!(other.keys, Source::File(at("jwks.json")));
+    assert_eq!(other.keys, keys::Source::File(at("jwks.json")));
 
     let token_service = config.token_service.unwrap();
     assert_eq!(token_service.listen, "127.0.0.1:4601".parse().unwrap());
-    assert_eq!(token_service.issuer.as_str(), "https://id.example.com/");
-    assert_eq!(token_service.lifetime, Duration::from_secs(300));
-    let [orders, reports] = &token_service.clients[..] else {
+    let Source::Mint(mint) = token_service.source else {
+        panic!("it mints")
+    };
+    assert_eq!(mint.issuer.as_str(), "https://id.example.com/");
+    assert_eq!(mint.lifetime, Duration::from_secs(300));
+    let [orders, reports] = &mint.clients[..] else {
         panic!("two clients")
     };
     assert_eq!((orders.id.as_str(), orders.secret_sha256[31]), ("orders-app", 31));
@@ -317,7 +321,10 @@ fn what_may_be_left_out_has_a_default() {
     assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
     assert_eq!(config.issuers[0].profile, Profile::Rfc9068);
     assert_eq!(config.issuers[0].max_lifetime, Duration::from_secs(86400));
-    assert_eq!(config.token_service.unwrap().lifetime, Duration::from_secs(600));
+    let Source::Mint(mint) = config.token_service.unwrap().source else {
+        panic!("it mints")
+    };
+    assert_eq!(mint.lifetime, Duration::from_secs(600));
     let gateway = config.gateway.unwrap();
     assert_eq!((gateway.realm.as_str(), gateway.max_connections), ("api", 10_000));
     assert!(gateway.trusted_proxies.is_empty() && gateway.strip.is_empty() && gateway.routes.is_empty());
@@ -834,7 +841,7 @@ fn the_issuer_of_the_token_service_is_its_own_address() {
             .unwrap();
         assert_eq!(
             (&config.issuers[0].issuer[..], &config.issuers[0].keys),
-            (normal, &Source::Mint)
+            (normal, &keys::Source::Mint)
         );
     }
 }
