@@ -100,6 +100,12 @@ fn hex_digit(octet: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use hyper::body::Frame;
+    use hyper::header::HeaderValue;
+
     use super::*;
 
     fn refused(body: &[u8]) -> &'static str {
@@ -136,6 +142,30 @@ mod tests {
                 "a parameter is not percent-encoded UTF-8"
             );
         }
+    }
+
+    struct Endless;
+
+    impl hyper::body::Body for Endless {
+        type Data = hyper::body::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+            Poll::Pending
+        }
+    }
+
+    /// Time stands still unless nothing else happens: then it moves to what is waited for.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_is_not_waited_for() {
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        let headers = [(CONTENT_TYPE, form)].into_iter().collect();
+        let read = Form::read(&headers, Body::new(Endless));
+        let read = tokio::time::timeout(Duration::from_secs(11), read).await;
+        assert!(read.expect("it gave up").is_err());
     }
 
     /// Each name is held against all before it: without a limit 64 KiB of them would take seconds.

@@ -60,26 +60,18 @@ impl Publisher {
         let (token, half) = jwt.split(lineage).map_err(PublishError::Split)?;
         let key = token.entry_key();
         let entry = half.seal(&token, &self.secrets);
-        match self
-            .store
-            .publish(key, &entry, jwt.expires_at())
-            .await
-            .map_err(PublishError::Store)?
-        {
-            Published::Inserted => {}
+        let published = self.store.publish(key, &entry, jwt.expires_at()).await;
+        let lineage = match published.map_err(PublishError::Store)? {
+            Published::Inserted => lineage,
             Published::Revoked => return Err(PublishError::Revoked(RecordType::Token)),
-            Published::Present(present) => {
-                let same = present
-                    .open(&token, &self.secrets)
-                    .is_ok_and(|present| present.is_half_of(jwt));
-                if !same {
-                    return Err(PublishError::Repeated);
-                }
-            }
-        }
+            // The same JWT once more: gateways go by the lineage that is there.
+            Published::Present(present) => match present.open(&token, &self.secrets) {
+                Ok(present) if present.is_half_of(jwt) => present.lineage(),
+                _ => return Err(PublishError::Repeated),
+            },
+        };
         // Once more, now that it is published: what was revoked meanwhile is not handed out.
-        let published = jwt.clone().with_lineage(lineage);
-        match self.revocations.kills(&published, key) {
+        match self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
             Some(kind) => Err(PublishError::Revoked(kind)),
             None => Ok(token),
         }

@@ -50,9 +50,8 @@ pub(super) fn run(command: &Command) -> Outcome {
         Command::Key => show(&format!("{}\n", text.parse::<OpaqueToken>()?.entry_key()))?,
         Command::Show => {
             let jwt = UnverifiedJwt::parse(text)?;
-            for part in jwt.signing_input().split('.') {
-                show(&format!("{}\n", pretty(part)?))?;
-            }
+            let parts: Result<Vec<_>, _> = jwt.signing_input().split('.').map(pretty).collect();
+            show(&format!("{}\n", parts?.join("\n")))?;
         }
     }
     Ok(())

@@ -1,6 +1,12 @@
 //! Tests of the roles: each starts the real thing on loopback, in this process or as the program.
 
+#![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
+
+mod broker;
 mod documents;
 mod flow;
 mod keys;
+mod program;
+mod revocation;
 mod support;
+mod token_service;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,13 +10,14 @@ use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
-use symbolon::token_service::{Client, Source, mint};
+use symbolon::token_service::{Client, Paths, Source, mint};
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
     sha256,
 };
 use tempfile::TempDir;
+use tokio::sync::{Notify, watch};
 
 use super::{Answer, Api, canary, form, get, output, post};
 
@@ -38,6 +39,8 @@ pub struct Deployment {
     pub token_service: SocketAddr,
     pub gateway: SocketAddr,
     pub admin: SocketAddr,
+    /// The token service's endpoints.
+    pub paths: Paths,
     data: TempDir,
 }
 
@@ -49,6 +52,15 @@ impl Deployment {
 
     /// Starts it with other settings.
     pub async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on(false, change).await
+    }
+
+    /// Starts it while its store is away, so that it has not read the log.
+    pub async fn start_with_store_down() -> Self {
+        Self::start_on(true, |_| {}).await
+    }
+
+    async fn start_on(store_down: bool, change: impl FnOnce(&mut Config)) -> Self {
         output::log();
         for secret in [CLIENT, CLIENT_SECRET, SCOPE, OPERATOR] {
             canary(secret);
@@ -57,13 +69,15 @@ impl Deployment {
         let data = tempfile::tempdir().unwrap();
         let mut config = settings(&api, data.path());
         change(&mut config);
+        let paths = match &config.token_service.as_ref().unwrap().source {
+            Source::Mint(settings) => Paths::of(&settings.issuer),
+            Source::Broker(_) => Paths::none(),
+        };
         // Real time, so that other libraries' clocks agree; it stands still until the test moves it.
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(now)));
-        let store = Arc::new(FaultyStore {
-            inner: MemoryStore::new(clock.clone(), 64 * 1024 * 1024),
-            down: AtomicBool::new(false),
-        });
+        let store = Arc::new(FaultyStore::new(clock.clone()));
+        store.set_down(store_down);
         let process = Process::start(config, store.clone(), clock.clone())
             .await
             .unwrap();
@@ -75,11 +89,12 @@ impl Deployment {
             api,
             clock,
             store,
+            paths,
             data,
         };
-        deployment
-            .api
-            .trust(&get(deployment.token_service, "/jwks", &[]).await.json());
+        if !deployment.paths.jwks.is_empty() {
+            deployment.api.trust(&deployment.jwks().await);
+        }
         deployment
     }
 
@@ -95,13 +110,8 @@ impl Deployment {
             ("client_id", CLIENT),
             ("client_secret", CLIENT_SECRET),
         ];
-        post(
-            self.token_service,
-            "/token",
-            &[],
-            &form(&[&credentials, parameters].concat()),
-        )
-        .await
+        let body = form(&[&credentials, parameters].concat());
+        post(self.token_service, &self.paths.token, &[], &body).await
     }
 
     /// A token.
@@ -130,11 +140,23 @@ impl Deployment {
             ("client_secret", CLIENT_SECRET),
             ("token", token),
         ];
-        post(self.token_service, "/revoke", &[], &form(&parameters)).await
+        post(
+            self.token_service,
+            &self.paths.revocation,
+            &[],
+            &form(&parameters),
+        )
+        .await
+    }
+
+    /// The JWK Set that it publishes.
+    pub async fn jwks(&self) -> serde_json::Value {
+        get(self.token_service, &self.paths.jwks, &[]).await.json()
     }
 }
 
-fn settings(api: &Api, data: &std::path::Path) -> Config {
+/// Settings for all roles in one process, with ES256 and tokens of kind `signature`.
+pub fn settings(api: &Api, data: &std::path::Path) -> Config {
     let listen: SocketAddr = ([127, 0, 0, 1], 0).into();
     let token_service: SocketAddr = ([127, 0, 0, 1], free_port()).into();
     let issuer = format!("http://{token_service}");
@@ -184,6 +206,14 @@ fn settings(api: &Api, data: &std::path::Path) -> Config {
     }
 }
 
+/// The settings of a token service that mints.
+pub fn minting(config: &mut Config) -> &mut mint::Config {
+    match &mut config.token_service.as_mut().unwrap().source {
+        Source::Mint(settings) => settings,
+        Source::Broker(_) => panic!("it fronts another server"),
+    }
+}
+
 /// A route to the API.
 pub fn route(api: &Api, path: &str) -> gateway::Route {
     gateway::Route {
@@ -199,25 +229,51 @@ pub fn route(api: &Api, path: &str) -> gateway::Route {
     }
 }
 
-/// A port that was free a moment ago: an issuer has to know its own before it listens.
+/// A port that nobody listens on: an issuer has to know its own before it listens. It is none of those that the
+/// system gives to whoever asks for any port, so that no other test gets it meanwhile.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = 10_000 + u16::try_from(std::process::id() % 200).unwrap() * 100;
+    loop {
+        let port = first + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
-/// The memory store, made to fail.
+/// The memory store, made to fail, and made to wait.
 pub struct FaultyStore {
     inner: MemoryStore,
     down: AtomicBool,
+    publishes_held: watch::Sender<bool>,
+    publish_waits: Notify,
 }
 
 impl FaultyStore {
+    /// An empty one that works.
+    pub fn new(clock: Arc<ManualClock>) -> Self {
+        Self {
+            inner: MemoryStore::new(clock, 64 * 1024 * 1024),
+            down: AtomicBool::new(false),
+            publishes_held: watch::Sender::new(false),
+            publish_waits: Notify::new(),
+        }
+    }
+
     /// Takes it down, or brings it back.
     pub fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Lets no entry in, or lets in those that wait and those that come.
+    pub fn hold_publishes(&self, hold: bool) {
+        self.publishes_held.send_replace(hold);
+    }
+
+    /// Ends when an entry waits to be let in.
+    pub async fn publish_waits(&self) {
+        self.publish_waits.notified().await;
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -241,6 +297,11 @@ impl EntryStore for FaultyStore {
         entry: &Entry,
         expires_at: UnixTime,
     ) -> Result<Published, StoreError> {
+        if *self.publishes_held.borrow() {
+            self.publish_waits.notify_one();
+            let mut held = self.publishes_held.subscribe();
+            held.wait_for(|held| !held).await.unwrap();
+        }
         self.up()?.publish(key, entry, expires_at).await
     }
 

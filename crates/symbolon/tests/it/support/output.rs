@@ -33,11 +33,12 @@ pub fn log() {
     });
 }
 
-/// A file for the output of a program.
-pub fn file(name: &str) -> File {
+/// A file for the output of a program, and where it is.
+pub fn file(name: &str) -> (File, PathBuf) {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    append_to(&folder().join(format!("{name}-{}-{count}.log", std::process::id())))
+    let path = folder().join(format!("{name}-{}-{count}.log", std::process::id()));
+    (append_to(&path), path)
 }
 
 #[expect(

@@ -1,6 +1,7 @@
 //! The program, as users run it.
 
 use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,30 +12,52 @@ use super::output;
 pub struct Program {
     child: Child,
     shown: Arc<Mutex<String>>,
+    log: PathBuf,
 }
 
 impl Program {
     /// Runs it to its end, with that on standard input.
-    pub fn run(arguments: &[&str], input: &str) -> Output {
-        let mut child = Self::command(arguments)
+    pub fn run(arguments: &[&str], input: impl AsRef<[u8]>) -> Output {
+        Self::run_with(arguments, input, |_| {})
+    }
+
+    /// Runs it to its end in another environment.
+    pub fn run_with(
+        arguments: &[&str],
+        input: impl AsRef<[u8]>,
+        change: impl FnOnce(&mut Command),
+    ) -> Output {
+        let mut command = Self::command(arguments);
+        command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-        child.wait_with_output().unwrap()
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        // It may end without having read all of it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_ref());
+        let output = child.wait_with_output().unwrap();
+        let (mut log, _) = output::file("symbolon");
+        log.write_all(&output.stderr).unwrap();
+        output
     }
 
     /// Starts it. Its log, at its most talkative, goes where the leak check looks; what it shows stays here.
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Self::command(arguments)
+        Self::start_with(arguments, |_| {})
+    }
+
+    /// Starts it in another environment.
+    pub fn start_with(arguments: &[&str], change: impl FnOnce(&mut Command)) -> Self {
+        let (log_file, log) = output::file("symbolon");
+        let mut command = Self::command(arguments);
+        command
             .env("RUST_LOG", "trace")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(output::file("symbolon"))
-            .spawn()
-            .unwrap();
+            .stderr(log_file);
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
         let shown = Arc::new(Mutex::new(String::new()));
         let mut stdout = child.stdout.take().unwrap();
         let reader = Arc::clone(&shown);
@@ -47,7 +70,7 @@ impl Program {
                     .push_str(&String::from_utf8_lossy(&part[..length]));
             }
         });
-        Self { child, shown }
+        Self { child, shown, log }
     }
 
     fn command(arguments: &[&str]) -> Command {
@@ -68,20 +91,34 @@ impl Program {
         panic!("never shown: {wanted}");
     }
 
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let kill = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+    }
+
     /// Sends a signal, and waits for the end; gives the exit code.
     pub async fn end_with(mut self, signal: &str) -> Option<i32> {
-        let killed = Command::new("kill")
-            .args([signal, &self.child.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(killed.success());
+        self.signal(signal);
+        self.end().await
+    }
+
+    /// Waits for the end; gives the exit code. Fails after half a minute.
+    pub async fn end(&mut self) -> Option<i32> {
         for _ in 0..600 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        panic!("still running after {signal}");
+        panic!("still running");
     }
 }
 
