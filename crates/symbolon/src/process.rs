@@ -101,6 +101,7 @@ impl Process {
             }),
             Some((listen, Source::Broker(settings))) => {
                 let broker = shared.broker(settings).map_err(StartError::new)?;
+                broker.self_test().await.map_err(StartError::new)?;
                 Some((listen, Front::Broker(Box::new(broker))))
             }
             None => None,

@@ -3,6 +3,7 @@
 //! A token request goes through unchanged, once, and so does the answer, but for its access token: that is verified,
 //! split and published before the client sees the answer. What is no such answer passes as it is.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -140,6 +141,22 @@ enum Place {
     Elsewhere,
 }
 
+/// The authorization server names its endpoints under another origin than the one that this broker stands at.
+#[derive(Debug)]
+pub struct Mismatch {
+    member: &'static str,
+    url: String,
+    public_url: Url,
+}
+
+/// What clients find in the metadata and have to find here.
+const AT_ORIGIN: [&str; 5] = [
+    "issuer",
+    "token_endpoint",
+    "revocation_endpoint",
+    "userinfo_endpoint",
+    "authorization_endpoint",
+];
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_REQUEST: usize = 64 * 1024;
 const MAX_ANSWER: usize = 1024 * 1024;
@@ -173,6 +190,37 @@ impl Broker {
             warned_of_at_hash: Once::new(),
             clock,
         }
+    }
+
+    /// Holds what the server says of itself against the settings (BR-06). A server that does not answer says nothing.
+    pub async fn self_test(&self) -> Result<(), Mismatch> {
+        let base = &self.config.authorization_server;
+        match Metadata::fetch(&self.http, &self.config.issuer, Some(base)).await {
+            Ok(metadata) => self.compare(&metadata),
+            Err(error) => {
+                tracing::warn!(%error, "the authorization server does not answer yet");
+                Ok(())
+            }
+        }
+    }
+
+    fn compare(&self, metadata: &Metadata) -> Result<(), Mismatch> {
+        let Mode::Origin { public_url } = &self.config.mode else {
+            return Ok(());
+        };
+        for member in AT_ORIGIN {
+            let Some(url) = metadata.text(member) else {
+                continue;
+            };
+            if Url::parse(url).map(|url| url.origin()).ok() != Some(public_url.origin()) {
+                return Err(Mismatch {
+                    member,
+                    url: url.to_owned(),
+                    public_url: public_url.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether that path is one of its places; none if it has every path that nobody else has.
@@ -243,6 +291,7 @@ impl Broker {
     }
 
     fn endpoints_of(&self, metadata: &Metadata) -> Result<Endpoints, FetchError> {
+        self.compare(metadata).map_err(FetchError::new)?;
         let public = |member: &str| Url::parse(metadata.text(member)?).ok();
         let at = |member: &str| {
             let url = public(member)?;
@@ -601,6 +650,24 @@ impl Broker {
         Some(())
     }
 }
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            member,
+            url,
+            public_url,
+        } = self;
+        write!(
+            f,
+            "the authorization server says that its {member} is {url}, which is not under public_url {public_url}: \
+             give the server its public name (Keycloak: --hostname={public_url} --proxy-headers=xforwarded), or \
+             correct public_url"
+        )
+    }
+}
+
+impl std::error::Error for Mismatch {}
 
 /// A request that was read to its end.
 struct Asked {

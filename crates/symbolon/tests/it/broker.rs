@@ -487,13 +487,14 @@ async fn userinfo_and_token_exchange_see_the_whole_token() {
 /// At the server's own origin: what does not concern us passes, and what does is found by the server's metadata.
 #[tokio::test]
 async fn at_the_servers_origin_everything_else_passes_through() {
-    let public = "http://localhost:1";
+    // The server's own name, since it knows no other: what a real one is told is in `servers.rs`.
     let brokered = Brokered::start_with(|config| {
-        config.mode = Mode::Origin {
-            public_url: Url::parse(public).unwrap(),
-        };
+        let mut public_url = config.authorization_server.clone();
+        public_url.set_path("/");
+        config.mode = Mode::Origin { public_url };
     })
     .await;
+    let public = brokered.server.address.to_string();
     let at = brokered.deployment.token_service;
     brokered.server.gives(&brokered.jwt(), &json!({}));
     let answer = post(
@@ -522,14 +523,14 @@ async fn at_the_servers_origin_everything_else_passes_through() {
             asked.headers["cookie"].as_bytes(),
             asked.headers["host"].as_bytes()
         ),
-        (&b"s=1"[..], &b"localhost:1"[..])
+        (&b"s=1"[..], public.as_bytes())
     );
     assert_eq!(
         (
             asked.headers["x-forwarded-host"].as_bytes(),
             asked.headers["x-forwarded-proto"].as_bytes()
         ),
-        (&b"localhost:1"[..], &b"http"[..])
+        (public.as_bytes(), &b"http"[..])
     );
 
     // BR-14
@@ -560,4 +561,28 @@ async fn at_the_servers_origin_everything_else_passes_through() {
             "{path}"
         );
     }
+}
+
+// BR-06
+#[tokio::test]
+async fn a_broker_that_does_not_stand_at_its_servers_origin_does_not_start() {
+    let server = FakeServer::start().await;
+    let api = crate::support::Api::start().await;
+    let data = tempfile::tempdir().unwrap();
+    let mut config = crate::support::settings(&api, data.path());
+    front(&mut config, &server, |config| {
+        config.mode = Mode::Origin {
+            public_url: Url::parse("https://id.example.com").unwrap(),
+        };
+    });
+    let clock = std::sync::Arc::new(symbolon::clock::SystemClock::start());
+    let store = symbolon::store::open(&config.store, clock.clone());
+    let Err(error) = symbolon::process::Process::start(config, store, clock).await else {
+        panic!("started")
+    };
+    let told = error.to_string();
+    assert!(
+        told.contains("its issuer is http://127.0.0.1") && told.contains("--hostname=https://id.example.com"),
+        "{told}"
+    );
 }
