@@ -202,11 +202,11 @@ mod tests {
     fn a_key_is_made_once_and_its_owner_alone_reads_it() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("made/on/first/start");
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let bits = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for algorithm in SigningKey::ALGORITHMS {
             let first = key_in(&data, algorithm).unwrap();
             let path = key_file(&data, algorithm);
-            assert_eq!((mode(&path), mode(&data)), (0o600, 0o700));
+            assert_eq!((bits(&path), bits(&data)), (0o600, 0o700));
             assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
             assert!(generate_key(&data, algorithm).is_err(), "it replaces none");
             assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
