@@ -57,7 +57,7 @@ async fn goes_the_whole_way(tool: &Path, flow: &Path, secret: &str, algorithm: A
     let deployment = Deployment::start_with(|config| {
         config.issuers[0].algorithms = vec![algorithm];
         config.issuers[0].tokens = kind;
-        config.token_service.as_mut().unwrap().clients = vec![Client {
+        minting(config).clients = vec![Client {
             id: CLIENT.into(),
             secret_sha256: sha256(secret.as_bytes()),
             audiences: vec![api.clone()],
