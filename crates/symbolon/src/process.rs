@@ -25,7 +25,7 @@ use crate::forward::{Forwarder, RootsError};
 use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
-use crate::listener::{self, Handler, Shutdown, Stop};
+use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::publish::Publisher;
 use crate::resolve::Resolver;
 use crate::revocations::Revocations;
@@ -178,9 +178,9 @@ impl Process {
         let failed = |error| StartError(format!("cannot listen on {at}: {error}"));
         let listener = TcpListener::bind(at).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shutdown = self.shutdown.clone();
+        let (limits, shutdown) = (Limits::of(places), self.shutdown.clone());
         self.listeners
-            .spawn(listener::serve(listener, Arc::new(handler), places, shutdown));
+            .spawn(listener::serve(listener, Arc::new(handler), limits, shutdown));
         Ok(address)
     }
 

@@ -4,8 +4,10 @@
 
 mod broker;
 mod clients;
+mod desync;
 mod documents;
 mod flow;
+mod gateway;
 mod keys;
 mod program;
 mod revocation;
