@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use symbolon::clock::SystemClock;
 use symbolon::config::Config;
+use symbolon::forward::Roots;
 use symbolon::process::Process;
 use symbolon::store;
 use symbolon_bench::{Client, Spans, now};
@@ -99,7 +100,7 @@ listen = "127.0.0.1:14600"
 }
 
 async fn token_endpoint(issuer: &str) -> Url {
-    let http = symbolon::forward::Forwarder::new(None).unwrap();
+    let http = symbolon::forward::Forwarder::new(&Roots::None).unwrap();
     let metadata = symbolon::keys::Metadata::fetch(&http, issuer, None)
         .await
         .unwrap();

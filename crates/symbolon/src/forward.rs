@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -26,6 +26,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Sleep;
+use url::Url;
 
 use crate::http;
 
@@ -33,6 +34,28 @@ use crate::http;
 #[derive(Clone)]
 pub struct Forwarder {
     client: Client<HttpsConnector<HttpConnector>, RequestBody>,
+}
+
+/// What servers' certificates are checked against.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Roots {
+    /// Nothing, for servers that are reached without TLS; others are not trusted. A system without roots will do.
+    None,
+    /// The system's roots.
+    System,
+    /// The certificates in a PEM file.
+    File(PathBuf),
+}
+
+impl Roots {
+    /// What is needed for a server at that URL; `ca` in the place of the system's roots.
+    pub fn of(server: &Url, ca: Option<&Path>) -> Self {
+        match ca {
+            _ if server.scheme() == "http" => Self::None,
+            Some(file) => Self::File(file.to_owned()),
+            None => Self::System,
+        }
+    }
 }
 
 /// Why no answer came.
@@ -56,16 +79,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Forwarder {
-    /// Checks servers' certificates against the system's roots, or against those in a PEM file.
-    pub fn new(ca: Option<&Path>) -> Result<Self, RootsError> {
+    /// Checks servers' certificates against those roots.
+    pub fn new(roots: &Roots) -> Result<Self, RootsError> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let builder = HttpsConnectorBuilder::new();
-        let builder = match ca {
-            Some(file) => builder.with_tls_config(tls_with_roots(file)?),
-            None => builder
+        let builder = match roots {
+            Roots::None => builder.with_tls_config(tls_with(rustls::RootCertStore::empty())),
+            Roots::File(file) => builder.with_tls_config(tls_with(roots_in(file)?)),
+            Roots::System => builder
                 .with_native_roots()
                 .map_err(|error| RootsError(error.to_string()))?,
         };
@@ -120,21 +144,23 @@ fn with_plain_framing(response: Response<Incoming>) -> Result<Response<Incoming>
     }
 }
 
-fn tls_with_roots(file: &Path) -> Result<rustls::ClientConfig, RootsError> {
+fn roots_in(file: &Path) -> Result<rustls::RootCertStore, RootsError> {
     let mut roots = rustls::RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| RootsError(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| RootsError(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| RootsError(error.to_string()))?;
+    let failed = |error: &dyn fmt::Display| RootsError(error.to_string());
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
+        let certificate = certificate.map_err(|error| failed(&error))?;
+        roots.add(certificate).map_err(|error| failed(&error))?;
     }
     if roots.is_empty() {
-        return Err(RootsError("it holds no certificate".into()));
+        return Err(failed(&"it holds no certificate"));
     }
-    Ok(rustls::ClientConfig::builder()
+    Ok(roots)
+}
+
+fn tls_with(roots: rustls::RootCertStore) -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
         .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_no_client_auth()
 }
 
 /// The innermost reason: `connection refused` rather than `client error (Connect)`.

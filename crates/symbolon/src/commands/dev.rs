@@ -15,7 +15,7 @@ use hyper::{Method, Request, StatusCode};
 use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
-use symbolon::forward::{Forwarder, RequestBody};
+use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, Source, mint};
@@ -172,7 +172,7 @@ async fn show_one_token(
     store: &dyn EntryStore,
     api: &DemoApi,
 ) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let http = Forwarder::new(None)?;
+    let http = Forwarder::new(&Roots::None)?;
     let form = Serializer::new(String::new())
         .extend_pairs([
             ("grant_type", "client_credentials"),
@@ -321,11 +321,12 @@ fn shorten(text: &str) -> String {
 struct Folder(std::path::PathBuf);
 
 impl Folder {
-    fn fresh() -> std::io::Result<Self> {
+    fn fresh() -> Result<Self, String> {
         use std::os::unix::fs::DirBuilderExt as _;
         let name = format!("symbolon-dev-{}", base64url::encode(&random::<12>()));
         let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self(path))
     }
 }

@@ -2,13 +2,12 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use hyper::Uri;
 
 use super::Route;
-use crate::forward::{Forwarder, RootsError};
+use crate::forward::{Forwarder, Roots, RootsError};
 use crate::paths;
 
 /// A route with its connections.
@@ -34,12 +33,16 @@ pub(super) enum Choice {
 impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Result<Self, RootsError> {
         // Routes with the same roots share their connections.
-        let mut forwarders: HashMap<Option<PathBuf>, Forwarder> = HashMap::new();
+        let mut forwarders: HashMap<Roots, Forwarder> = HashMap::new();
         let mut targets = Vec::with_capacity(routes.len());
         for route in routes {
-            let forwarder = match forwarders.entry(route.ca.clone()) {
+            let roots = Roots::of(&route.resource_server, route.ca.as_deref());
+            let forwarder = match forwarders.entry(roots) {
                 Entry::Occupied(made) => made.get().clone(),
-                Entry::Vacant(place) => place.insert(Forwarder::new(route.ca.as_deref())?).clone(),
+                Entry::Vacant(place) => {
+                    let forwarder = Forwarder::new(place.key())?;
+                    place.insert(forwarder).clone()
+                }
             };
             let server = route.resource_server.as_str().parse().unwrap_or_default();
             targets.push(Arc::new(Target {
