@@ -42,11 +42,11 @@ algorithms = ["{algorithm}"]
 tokens = "salted"
 [token_service]
 mode = "endpoint"
-listen = "127.0.0.1:14601"
+listen = "127.0.0.1:0"
 issuer = "{issuer}"
 id_token = "pass"
 [gateway]
-listen = "127.0.0.1:14600"
+listen = "127.0.0.1:0"
 "#
     );
     let name = folder.path().join("symbolon.toml");
