@@ -271,6 +271,12 @@ impl VerifiedJwt {
         self.jwt.split(self.issuer.tokens, lineage)
     }
 
+    /// Whether no other JWT has the same opaque token: it is salted, or has a `jti` and so a signature of its own. Where
+    /// neither holds, two log-ins in one second can share one (RS256, EdDSA and HMAC give one content one signature).
+    pub fn is_split_uniquely(&self) -> bool {
+        self.issuer.tokens == TokenKind::Salted || self.claims.jti.is_some()
+    }
+
     /// Whether `audience` is among its audiences.
     pub fn is_for(&self, audience: &str) -> bool {
         self.claims.audiences.iter().any(|named| named == audience)
