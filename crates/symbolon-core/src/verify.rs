@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::crypto;
-use crate::entry::{Lineage, OpenEntry, SplitError};
+use crate::entry::{OpenEntry, SplitError};
 use crate::json::{self, Object, Value};
 use crate::jwk::JwkSet;
 use crate::jwt::UnverifiedJwt;
-use crate::record::{RecordId, RecordType, SessionId};
+use crate::record::{Lineage, RecordId, RecordType, SessionId};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{OpaqueToken, SignatureLengths, TokenKind};
@@ -255,11 +255,6 @@ impl VerifiedJwt {
         self.jwt.expose()
     }
 
-    /// Header and payload with their dot.
-    pub(crate) fn signing_input(&self) -> &str {
-        self.jwt.signing_input()
-    }
-
     /// The same JWT, known to be of that lineage: what it is from when it has been split.
     #[must_use]
     pub fn with_lineage(self, lineage: Lineage) -> Self {
@@ -356,6 +351,13 @@ impl VerifiedJwt {
         ]
         .into_iter()
         .flatten()
+    }
+}
+
+impl OpenEntry {
+    /// Whether `jwt` is what it was split from.
+    pub fn is_half_of(&self, jwt: &VerifiedJwt) -> bool {
+        self.signing_input() == jwt.jwt.signing_input()
     }
 }
 

@@ -32,21 +32,21 @@ pub(crate) struct Symbolon {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
+    /// Runs token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
-    /// The roles that a file names
+    /// Runs the roles that a file names
     Serve {
-        /// The file
+        /// The configuration (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// The pattern by hand, on standard input
+    /// Does the pattern by hand, on standard input
     #[command(subcommand)]
     Token(token::Command),
-    /// Keys and secrets
+    /// Makes keys and secrets
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener
+    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener of a running process
     Revoke(revoke::Arguments),
 }
 
@@ -126,8 +126,40 @@ fn keep_memory_private() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
+/// Takes as many descriptors as the system lets this process have. The usual 1,024 are fewer than a listener takes
+/// connections: whoever holds so many on one of them would leave none to the others, nor to resource servers.
+fn take_all_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let taken = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most));
+    match taken {
+        Ok(most) if most < ENOUGH_DESCRIPTORS => {
+            tracing::warn!(
+                most,
+                "few files may be open: raise the limit (ulimit -n, LimitNOFILE) or lower max_connections"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
+    }
+}
+
+/// For a gateway with as many connections as it takes unless it is told another number, and as many behind it.
+const ENOUGH_DESCRIPTORS: u64 = 20_000;
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    // HT-07
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most - 1, most).unwrap();
+        super::take_all_descriptors();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((most, most)));
+    }
+
     // OP-01, OP-03
     #[test]
     fn memory_goes_into_no_core_dump() {

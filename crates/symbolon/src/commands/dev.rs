@@ -16,6 +16,7 @@ use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
 use symbolon::forward::{Forwarder, RequestBody, Roots};
+use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, Source, mint};
@@ -27,7 +28,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Outcome, StopSignal, drain, show};
+use super::{Outcome, StopSignal, drain, show, take_all_descriptors};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -53,6 +54,7 @@ const SCOPE: &str = "hello:read";
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
+    take_all_descriptors();
     // Before there is a folder to leave behind.
     let mut stop = StopSignal::listen()?;
     let data = Folder::fresh()?;
@@ -75,7 +77,7 @@ async fn start(
     let client_secret = Zeroizing::new(base64url::encode(&random::<24>()));
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
     let operator_file = data.join("admin-token");
-    mint::write_private(&operator_file, operator.as_bytes())?;
+    private_file::write(&operator_file, operator.as_bytes())?;
 
     let config = settings(arguments, data, &client_secret, operator)?;
     let clock = Arc::new(SystemClock::start());
@@ -273,21 +275,28 @@ fn to_try(arguments: &Arguments, client_secret: &str, operator_file: &Path) -> S
     let token_service = loopback(arguments.token_service);
     let gateway = loopback(arguments.gateway);
     let admin = loopback(arguments.admin);
+    // In the build's folder, most of the time, and not where the shell looks.
+    let program = std::env::current_exe().map_or_else(|_| "symbolon".into(), |path| quoted(&path));
     let read = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
     format!(
         "Try it, in another terminal: get a token, call the API, revoke the token (then call again: 401)
 
 TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials http://{token_service}/token | {read})
-curl -i -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
-curl -i -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
+curl -iw '\\n' -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
+curl -iw '\\n' -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
 
-An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file '{operator}'
+An operator revokes with: echo $TOKEN | {program} revoke --admin http://{admin} --token-file {operator}
 
 Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
 ",
         api = arguments.api,
-        operator = operator_file.display().to_string().replace('\'', r"'\''"),
+        operator = quoted(operator_file),
     )
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// One that can be written into the lines to try.

@@ -1,9 +1,7 @@
 //! `symbolon revoke`: asks the admin listener of a running process.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,8 +9,8 @@ use http_body_util::BodyExt as _;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
 use symbolon::forward::{Forwarder, RequestBody, Roots};
+use symbolon::private_file;
 use url::{Host, Url};
-use zeroize::Zeroizing;
 
 use super::{Outcome, input, show};
 
@@ -21,13 +19,13 @@ pub(super) struct Arguments {
     /// The admin listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4609")]
     admin: Url,
-    /// The file with the operators' token
+    /// The file with the operators' token, mode 0600
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
     /// The issuer of the JWT that is meant; may be left out where there is one
     #[arg(long, value_name = "URL", requires = "jti")]
     issuer: Option<String>,
-    /// The `jti` of the JWT that is meant; without it the opaque token is read from standard input
+    /// The jti of the JWT that is meant; without it the opaque token is read from standard input
     #[arg(long, value_name = "VALUE")]
     jti: Option<String>,
 }
@@ -37,7 +35,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     if arguments.admin.scheme() != "https" && !is_loopback(&arguments.admin) {
         return Err("the operators' token goes to another machine over https alone".into());
     }
-    let operator = operators_token(&arguments.token_file)
+    let operator = private_file::read(&arguments.token_file)
         .map_err(|error| format!("{}: {error}", arguments.token_file.display()))?;
     let admin = arguments.admin.as_str().trim_end_matches('/');
     let request = Request::builder()
@@ -57,16 +55,6 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let why = answer["error_description"].as_str().unwrap_or("no reason given");
     Err(format!("not revoked ({status}): {why}").into())
-}
-
-fn operators_token(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can read it (chmod 600)"));
-    }
-    let mut token = Zeroizing::new(String::new());
-    file.read_to_string(&mut token)?;
-    Ok(token)
 }
 
 /// What is to be revoked.
