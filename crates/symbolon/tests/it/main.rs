@@ -4,6 +4,7 @@
 
 mod broker;
 mod clients;
+mod compatibility;
 mod desync;
 mod documents;
 mod flow;
@@ -11,5 +12,6 @@ mod gateway;
 mod keys;
 mod program;
 mod revocation;
+mod servers;
 mod support;
 mod token_service;
