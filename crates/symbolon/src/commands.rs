@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use symbolon::process::Process;
+use symbolon_core::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
@@ -68,6 +69,19 @@ impl Symbolon {
 pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
     eprintln!("symbolon: {error}");
     ExitCode::FAILURE
+}
+
+/// Clients that compare the `at_hash` of an ID token with the access token beside it, and refuse the one for the other.
+const CLIENTS_THAT_CHECK_AT_HASH: &str = "openid-client 5 and older, so next-auth 4; Authlib, python-social-auth, \
+                                          mod_auth_openidc, angular-auth-oidc-client";
+
+/// How an issuer's access tokens look, by its name.
+fn a_profile(name: &str) -> Result<Profile, String> {
+    match name {
+        "rfc9068" => Ok(Profile::Rfc9068),
+        "keycloak" => Ok(Profile::Keycloak),
+        _ => Err("a profile is rfc9068 or keycloak".to_owned()),
+    }
 }
 
 /// All of standard input, without the line end behind it.

@@ -650,14 +650,14 @@ fn decoded(part: &str) -> Value {
 }
 
 /// What it showed; it ended well and had nothing to complain about.
-fn success(output: &Output) -> String {
+pub(crate) fn success(output: &Output) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!((output.status.code(), &*complaint), (Some(0), ""));
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// The one line that says why it failed.
-fn failure(output: &Output) -> String {
+pub(crate) fn failure(output: &Output) -> String {
     let complaint = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert!(output.stdout.is_empty());
@@ -670,7 +670,7 @@ fn failure(output: &Output) -> String {
 }
 
 /// Runs lines in a shell that knows `symbolon`; gives what they show.
-fn bash(lines: &str) -> String {
+pub(crate) fn bash(lines: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", lines])
         .env("PATH", path())
@@ -680,7 +680,7 @@ fn bash(lines: &str) -> String {
 }
 
 /// The statuses that `curl -i` shows. A body before them need not end with a line.
-fn statuses(shown: &str) -> Vec<&str> {
+pub(crate) fn statuses(shown: &str) -> Vec<&str> {
     shown
         .split("HTTP/1.1 ")
         .skip(1)
@@ -697,7 +697,7 @@ fn path() -> String {
     format!("{}:{}", program.display(), std::env::var("PATH").unwrap())
 }
 
-fn files_in(folder: &Path) -> Vec<String> {
+pub(crate) fn files_in(folder: &Path) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
@@ -706,6 +706,6 @@ fn files_in(folder: &Path) -> Vec<String> {
     names
 }
 
-fn strs(arguments: &[String]) -> Vec<&str> {
+pub(crate) fn strs(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }
