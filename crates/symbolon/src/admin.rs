@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
 use crate::resolve::Outage;
-use crate::revocations::Revocations;
-use crate::revoke::{Asker, Revoker};
+use crate::revocations::{Asker, Revocations};
+use crate::revoke::Revoker;
 
 /// The listener for operators. Loopback only.
 #[derive(Clone, Debug)]

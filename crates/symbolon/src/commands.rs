@@ -135,10 +135,9 @@ async fn drain(process: Process, stop: &mut StopSignal) {
 
 /// Tokens, keys and secrets in memory go into no core dump, and to no debugger of another process (OP-01, OP-03).
 fn keep_memory_private() {
+    // It fails for other values alone (prctl(2)).
     #[cfg(target_os = "linux")]
-    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
-        tracing::warn!(%error, "a core dump of this process would hold secrets");
-    }
+    let _ = nix::sys::prctl::set_dumpable(false);
 }
 
 #[cfg(all(test, target_os = "linux"))]

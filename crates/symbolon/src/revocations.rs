@@ -12,7 +12,6 @@ use symbolon_core::{
 };
 
 use crate::clock::Clock;
-use crate::revoke::Asker;
 use crate::store::{EntryStore, Epoch, Round, StoreError};
 
 /// How late a revocation may be seen.
@@ -63,6 +62,15 @@ pub enum View {
     Fresh,
     /// Older than that. Nothing is decided on it.
     Old,
+}
+
+/// Who asks, and so how much of the records' room is theirs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client.
+    Client,
+    /// An operator, who may still revoke when clients have filled the room.
+    Operator,
 }
 
 /// What a record takes in this process, with its place in the table.

@@ -11,7 +11,7 @@ use symbolon_core::{
 use crate::clock::Clock;
 use crate::keys::Issuers;
 use crate::resolve::{Outage, Unresolved};
-use crate::revocations::Revocations;
+use crate::revocations::{Asker, Revocations};
 use crate::store::{EntryStore, RECORD_MARGIN, StoreError};
 
 /// Revokes tokens, for whoever was allowed to ask: a client at the revocation endpoint, an operator.
@@ -33,15 +33,6 @@ pub enum Found {
     Expired,
     /// The store has nothing of it that can be read. A gateway may hold what the store has lost.
     Unknown,
-}
-
-/// Who asks, and so how much of the records' room is theirs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asker {
-    /// A client.
-    Client,
-    /// An operator, who may still revoke when clients have filled the room.
-    Operator,
 }
 
 impl Revoker {

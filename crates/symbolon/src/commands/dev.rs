@@ -330,8 +330,13 @@ An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} -
 Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
 ",
         api = arguments.api,
-        operator = operator_file.display(),
+        operator = quoted(operator_file),
     )
+}
+
+/// A name as a shell takes it.
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }
 
 /// What the client holds of a JWT.

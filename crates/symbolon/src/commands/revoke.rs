@@ -1,6 +1,9 @@
 //! `symbolon revoke`: asks the admin listener of a running process.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -34,8 +37,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     if arguments.admin.scheme() != "https" && !is_loopback(&arguments.admin) {
         return Err("the operators' token goes to another machine over https alone".into());
     }
-    let operator = std::fs::read_to_string(&arguments.token_file)
-        .map(Zeroizing::new)
+    let operator = operators_token(&arguments.token_file)
         .map_err(|error| format!("{}: {error}", arguments.token_file.display()))?;
     let admin = arguments.admin.as_str().trim_end_matches('/');
     let request = Request::builder()
@@ -57,8 +59,18 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     Err(format!("not revoked ({status}): {why}").into())
 }
 
+fn operators_token(path: &Path) -> io::Result<Zeroizing<String>> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o077 != 0 {
+        return Err(io::Error::other("others can read it (chmod 600)"));
+    }
+    let mut token = Zeroizing::new(String::new());
+    file.read_to_string(&mut token)?;
+    Ok(token)
+}
+
 /// What is to be revoked.
-fn form(arguments: &Arguments) -> std::io::Result<String> {
+fn form(arguments: &Arguments) -> io::Result<String> {
     let mut form = form_urlencoded::Serializer::new(String::new());
     match &arguments.jti {
         Some(jti) => {

@@ -16,7 +16,10 @@ pub(super) async fn run(file: &Path) -> Outcome {
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
     let store = store::open(&config.store, clock.clone());
-    let process = Process::start(config, store, clock).await?;
+    let process = tokio::select! {
+        started = Process::start(config, store, clock) => started?,
+        () = stop.received() => return Ok(()),
+    };
     for (role, address) in [
         ("token service", process.token_service),
         ("gateway", process.gateway),

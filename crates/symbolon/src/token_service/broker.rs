@@ -31,7 +31,8 @@ use crate::keys::{FetchError, Issuers, Metadata, map_to};
 use crate::paths;
 use crate::publish::{PublishError, Publisher};
 use crate::resolve::{Resolver, Unresolved};
-use crate::revoke::{Asker, Found, Revoker};
+use crate::revocations::Asker;
+use crate::revoke::{Found, Revoker};
 use crate::store::{Begun, EntryStore};
 
 mod answer;

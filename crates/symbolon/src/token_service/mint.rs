@@ -204,12 +204,12 @@ mod tests {
         let data = folder.path().join("made/on/first/start");
         let bits = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         for algorithm in SigningKey::ALGORITHMS {
-            let made = key_in(&data, algorithm).unwrap();
+            let first = key_in(&data, algorithm).unwrap();
             let path = key_file(&data, algorithm);
             assert_eq!((bits(&path), bits(&data)), (0o600, 0o700));
-            assert_eq!(key_in(&data, algorithm).unwrap().kid(), made.kid());
+            assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
             assert!(generate_key(&data, algorithm).is_err(), "it replaces none");
-            assert_eq!(key_in(&data, algorithm).unwrap().kid(), made.kid());
+            assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
 
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
             let refused = key_in(&data, algorithm).unwrap_err().to_string();

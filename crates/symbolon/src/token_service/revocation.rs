@@ -14,7 +14,8 @@ use super::token::Refusal;
 use crate::form::Form;
 use crate::http::{self, Body};
 use crate::resolve::Outage;
-use crate::revoke::{Asker, Bucket, Found};
+use crate::revocations::Asker;
+use crate::revoke::{Bucket, Found};
 
 /// How much each client may still revoke: whoever repeats himself grows the log, which everybody reads.
 #[derive(Default)]

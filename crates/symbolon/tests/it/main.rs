@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
 
 mod broker;
+mod clients;
 mod commands;
 mod documents;
 mod flow;

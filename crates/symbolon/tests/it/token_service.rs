@@ -434,6 +434,14 @@ async fn a_body_that_is_no_form_is_refused() {
             assert_refused(&answer, 400, "invalid_request", what);
         }
     }
+    let two_types = Request::post("/token")
+        .header("host", "localhost")
+        .header("content-type", form)
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(granted.clone())))
+        .unwrap();
+    let answer = request(deployment.token_service, two_types).await;
+    assert_refused(&answer, 400, "invalid_request", "two types");
     let with_charset = Request::post("/token")
         .header("host", "localhost")
         .header("content-type", "Application/X-WWW-Form-Urlencoded; charset=UTF-8")

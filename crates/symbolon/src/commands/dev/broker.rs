@@ -14,7 +14,7 @@ use symbolon::token_service::{self, Source};
 use symbolon_core::{Algorithm, Profile};
 use url::Url;
 
-use super::{Common, READ_TOKEN, held, loopback};
+use super::{Common, READ_TOKEN, held, loopback, quoted};
 use crate::commands::{CLIENTS_THAT_CHECK_AT_HASH, a_profile};
 
 #[derive(Args)]
@@ -156,7 +156,7 @@ Token service and gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
             algorithms = self.algorithms(),
             hours = MAX_LIFETIME.as_secs() / 3600,
             admin = loopback(arguments.admin),
-            operator = operator_file.display(),
+            operator = quoted(operator_file),
             gateway = loopback(arguments.gateway),
             api = arguments.api,
         )

@@ -91,6 +91,17 @@ impl Program {
         panic!("never shown: {wanted}");
     }
 
+    /// Ends when that stands in its log. Fails after half a minute.
+    pub async fn logs(&self, wanted: &str) {
+        for _ in 0..3_000 {
+            if self.log().contains(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never logged: {wanted}");
+    }
+
     /// What it has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
