@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use symbolon::token_service::Client;
 use symbolon_core::{Algorithm, TokenKind, base64url, random, sha256};
 
-use crate::support::{CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port};
+use crate::support::{CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port, minting};
 
 const KINDS: [(Algorithm, TokenKind); 3] = [
     (Algorithm::Es256, TokenKind::Signature),
