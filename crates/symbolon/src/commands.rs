@@ -4,8 +4,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -14,6 +16,7 @@ use symbolon_core::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
+mod check;
 mod dev;
 mod keys;
 mod revoke;
@@ -35,6 +38,8 @@ pub(crate) struct Symbolon {
 enum Command {
     /// Token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
+    /// Whether a file is right; every mistake at once
+    Check(check::Arguments),
     /// The roles that a file names
     Serve {
         /// The file
@@ -57,6 +62,7 @@ impl Symbolon {
         keep_memory_private();
         match self.command {
             Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Check(arguments) => check::run(arguments).await,
             Command::Serve { config } => serve::run(&config).await,
             Command::Token(command) => token::run(&command),
             Command::Keys(command) => keys::run(command),
@@ -70,10 +76,6 @@ pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
     eprintln!("symbolon: {error}");
     ExitCode::FAILURE
 }
-
-/// Clients that compare the `at_hash` of an ID token with the access token beside it, and refuse the one for the other.
-const CLIENTS_THAT_CHECK_AT_HASH: &str = "openid-client 5 and older, so next-auth 4; Authlib, python-social-auth, \
-                                          mod_auth_openidc, angular-auth-oidc-client";
 
 /// How an issuer's access tokens look, by its name.
 fn a_profile(name: &str) -> Result<Profile, String> {
@@ -91,6 +93,22 @@ fn input() -> io::Result<Zeroizing<String>> {
     let end = text.trim_end().len();
     text.truncate(end);
     Ok(text)
+}
+
+/// What stands in a file that nobody but its owner may read, without the line end behind it.
+fn private_text(path: &Path) -> Result<Zeroizing<String>, String> {
+    let read = || {
+        let mut file = File::open(path)?;
+        if file.metadata()?.permissions().mode() & 0o077 != 0 {
+            return Err(io::Error::other("others can read it (chmod 600)"));
+        }
+        let mut text = Zeroizing::new(String::new());
+        file.read_to_string(&mut text)?;
+        let end = text.trim_end().len();
+        text.truncate(end);
+        Ok(text)
+    };
+    read().map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Writes to standard output. Whoever reads it may have seen enough and be gone (`| head`): that is no failure.

@@ -1,9 +1,7 @@
 //! `symbolon revoke`: asks the admin listener of a running process.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -11,10 +9,10 @@ use http_body_util::BodyExt as _;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
 use symbolon::forward::{Forwarder, RequestBody};
-use url::{Host, Url};
-use zeroize::Zeroizing;
+use symbolon::keys::is_loopback;
+use url::Url;
 
-use super::{Outcome, input, show};
+use super::{Outcome, input, private_text, show};
 
 #[derive(Args)]
 pub(super) struct Arguments {
@@ -37,13 +35,12 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     if arguments.admin.scheme() != "https" && !is_loopback(&arguments.admin) {
         return Err("the operators' token goes to another machine over https alone".into());
     }
-    let operator = operators_token(&arguments.token_file)
-        .map_err(|error| format!("{}: {error}", arguments.token_file.display()))?;
+    let operator = private_text(&arguments.token_file)?;
     let admin = arguments.admin.as_str().trim_end_matches('/');
     let request = Request::builder()
         .method(Method::POST)
         .uri(format!("{admin}/revoke"))
-        .header(AUTHORIZATION, format!("Bearer {}", operator.trim()))
+        .header(AUTHORIZATION, format!("Bearer {}", *operator))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(RequestBody::full(form(&arguments)?.into()))?;
     let response = Forwarder::new(None)?
@@ -57,16 +54,6 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     let answer: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let why = answer["error_description"].as_str().unwrap_or("no reason given");
     Err(format!("not revoked ({status}): {why}").into())
-}
-
-fn operators_token(path: &Path) -> io::Result<Zeroizing<String>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::other("others can read it (chmod 600)"));
-    }
-    let mut token = Zeroizing::new(String::new());
-    file.read_to_string(&mut token)?;
-    Ok(token)
 }
 
 /// What is to be revoked.
@@ -84,13 +71,4 @@ fn form(arguments: &Arguments) -> io::Result<String> {
         }
     }
     Ok(form.finish())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
 }

@@ -13,6 +13,9 @@ use super::{Outcome, StopSignal, drain};
 pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
     telemetry::start(config.log);
+    for advice in config.advice() {
+        tracing::info!("{advice}");
+    }
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
     let store = store::open(&config.store, clock.clone());

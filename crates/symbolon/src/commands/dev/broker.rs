@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use symbolon::config::Config;
+use symbolon::config::{CLIENTS_THAT_CHECK_AT_HASH, Config};
 use symbolon::forward::Forwarder;
 use symbolon::keys::{self, Location, Metadata, is_loopback};
 use symbolon::token_service::broker::{self, IdToken, Mode, Places, Unsplittable};
@@ -15,7 +15,7 @@ use symbolon_core::{Algorithm, Profile};
 use url::Url;
 
 use super::{Common, READ_TOKEN, held, loopback, quoted};
-use crate::commands::{CLIENTS_THAT_CHECK_AT_HASH, a_profile};
+use crate::commands::a_profile;
 
 #[derive(Args)]
 pub(super) struct Before {
