@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body as RequestBody;
@@ -44,6 +45,7 @@ pub struct Admin {
     token: Option<Token>,
     revoker: Arc<Revoker>,
     revocations: Arc<Revocations>,
+    had_keys: AtomicBool,
 }
 
 impl Admin {
@@ -53,6 +55,7 @@ impl Admin {
             token,
             revoker,
             revocations,
+            had_keys: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +88,14 @@ impl Admin {
                 .token
                 .as_ref()
                 .is_some_and(|token| equal_in_constant_time(presented, token.0.as_bytes()))
+    }
+
+    /// Whether each issuer's keys have been there. One that is away later takes no gateway from the others' tokens.
+    fn had_keys(&self) -> bool {
+        if self.revoker.has_all_keys() {
+            self.had_keys.store(true, Ordering::Release);
+        }
+        self.had_keys.load(Ordering::Acquire)
     }
 
     async fn revoke(&self, headers: &HeaderMap, body: RequestBody) -> Result<(), Refused> {
@@ -148,14 +159,12 @@ impl From<Outage> for Refused {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
-    if admin.revocations.is_ready() {
-        http::json(StatusCode::OK, &json!({ "status": "ready" }))
-    } else {
-        http::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({ "status": "the revocation log is being read" }),
-        )
-    }
+    let waits_for = match (admin.revocations.is_ready(), admin.had_keys()) {
+        (true, true) => return http::json(StatusCode::OK, &json!({ "status": "ready" })),
+        (false, _) => "the revocation log is being read",
+        (true, false) => "keys of an issuer are not there yet",
+    };
+    http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": waits_for }))
 }
 
 async fn revoke(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 mod check;
 mod dev;
+mod init;
 mod keys;
 mod revoke;
 mod serve;
@@ -38,6 +39,8 @@ pub(crate) struct Symbolon {
 enum Command {
     /// Token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
+    /// Writes the files of a common set-up, to start from
+    Init(init::Arguments),
     /// Whether a file is right; every mistake at once
     Check(check::Arguments),
     /// The roles that a file names
@@ -62,6 +65,7 @@ impl Symbolon {
         keep_memory_private();
         match self.command {
             Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Init(arguments) => init::run(&arguments),
             Command::Check(arguments) => check::run(arguments).await,
             Command::Serve { config } => serve::run(&config).await,
             Command::Token(command) => token::run(&command),
