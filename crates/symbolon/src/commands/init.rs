@@ -116,18 +116,18 @@ impl Arguments {
         let mut text = format!(
             r#"# Written by `symbolon init`. `symbolon check --config {FILE} --live` says whether it fits.
 
-secret = {{ file = "{SECRET}" }}         # what the store holds is sealed with it; `symbolon keys secret` makes one
-data = "data"                       # what must outlive the process, readable by its owner alone
+secret = {{ file = "{SECRET}" }} ¦ what the store holds is sealed with it; `symbolon keys secret` makes one
+data = "data" ¦ what must outlive the process, readable by its owner alone
 
 [store]
-kind = "memory"                     # for one process; what it holds is gone with it
+kind = "memory" ¦ for one process; what it holds is gone with it
 
 [[issuers]]
 issuer = {issuer}
 profile = "{profile}"
-algorithms = [{algorithms}]         # nothing else is accepted
-tokens = "salted"                   # so that a JWT at an API does not hold the client's token
-max_lifetime = "24h"                # a longer token is neither published nor accepted
+algorithms = [{algorithms}] ¦ nothing else is accepted
+tokens = "salted" ¦ so that a JWT at an API does not hold the client's token
+max_lifetime = "24h" ¦ a longer token is neither published nor accepted
 
 "#,
             issuer = quoted(&self.issuer),
@@ -139,7 +139,7 @@ max_lifetime = "24h"                # a longer token is neither published nor ac
         );
         self.token_service(&mut text, secrets);
         text += r#"[gateway]
-listen = "127.0.0.1:4600"           # HTTP/1.1 without TLS: put it behind something that ends TLS
+listen = "127.0.0.1:4600" ¦ HTTP/1.1 without TLS: put it behind something that ends TLS
 # trusted_proxies = ["127.0.0.1/32"]  # … and name that here: its X-Forwarded-* is believed
 "#;
         for Api { path, audience, url } in &self.apis {
@@ -150,7 +150,7 @@ listen = "127.0.0.1:4600"           # HTTP/1.1 without TLS: put it behind someth
 [[gateway.routes]]
 path = {path}
 resource_server = {url}
-audience = {audience}               # what its tokens carry in `aud`
+audience = {audience} ¦ what its tokens carry in `aud`
 # scopes = ["read"]                 # what they must allow, all of it
 "#
             );
@@ -159,11 +159,11 @@ audience = {audience}               # what its tokens carry in `aud`
             text,
             r#"
 [admin]
-listen = "127.0.0.1:4609"           # loopback only
-token = {{ file = "{ADMIN_TOKEN}" }}     # for `symbolon revoke` and `lookup`
+listen = "127.0.0.1:4609" ¦ loopback only
+token = {{ file = "{ADMIN_TOKEN}" }} ¦ for `symbolon revoke` and `lookup`
 "#
         );
-        text
+        aligned(&text)
     }
 
     fn token_service(&self, text: &mut String, secrets: &Secrets) {
@@ -186,7 +186,7 @@ token = {{ file = "{ADMIN_TOKEN}" }}     # for `symbolon revoke` and `lookup`
 
 [[token_service.clients]]
 id = "app"
-secret_sha256 = "{hash}" # of what stands in {CLIENT_SECRET}; `symbolon keys client` makes another
+secret_sha256 = "{hash}" ¦ of what stands in {CLIENT_SECRET}; `symbolon keys client` makes another
 audiences = [{audiences}]
 # scopes = ["read"]
 
@@ -203,7 +203,7 @@ audiences = [{audiences}]
             *text += "# paths = { token = \"/token\", revocation = \"/revoke\", userinfo = \"/userinfo\" }\n";
         }
         *text += r#"unsplittable = "refuse"             # or "pass": what is no JWT reaches the client as it is
-id_token = "pass"                   # or "drop"; its `at_hash` is of the JWT, and clients that check it refuse it
+id_token = "pass" ¦ or "drop"; its `at_hash` is of the JWT, and clients that check it refuse it
 # trusted_proxies = ["127.0.0.1/32"]
 
 "#;
@@ -252,6 +252,15 @@ id_token = "pass"                   # or "drop"; its `at_hash` is of the JWT, an
              next: symbolon check --config {file} --live\nthen: symbolon serve --config {file}\n"
         )
     }
+}
+
+/// What stands behind a `¦`, as comments in one column.
+fn aligned(text: &str) -> String {
+    let line = |line: &str| match line.split_once(" ¦ ") {
+        Some((setting, comment)) => format!("{setting:<35} # {comment}\n"),
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 /// Writes a file that is not there yet.
