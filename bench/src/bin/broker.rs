@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use symbolon::clock::SystemClock;
 use symbolon::config::Config;
+use symbolon::forward::Roots;
 use symbolon::process::Process;
 use symbolon::store;
 use symbolon_bench::{Client, Spans, now};
@@ -41,11 +42,11 @@ algorithms = ["{algorithm}"]
 tokens = "salted"
 [token_service]
 mode = "endpoint"
-listen = "127.0.0.1:14601"
+listen = "127.0.0.1:0"
 issuer = "{issuer}"
 id_token = "pass"
 [gateway]
-listen = "127.0.0.1:14600"
+listen = "127.0.0.1:0"
 "#
     );
     let name = folder.path().join("symbolon.toml");
@@ -99,7 +100,7 @@ listen = "127.0.0.1:14600"
 }
 
 async fn token_endpoint(issuer: &str) -> Url {
-    let http = symbolon::forward::Forwarder::new(None).unwrap();
+    let http = symbolon::forward::Forwarder::new(&Roots::None).unwrap();
     let metadata = symbolon::keys::Metadata::fetch(&http, issuer, None)
         .await
         .unwrap();

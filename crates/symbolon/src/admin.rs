@@ -34,6 +34,13 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Token(pub Zeroizing<String>);
 
+impl Token {
+    /// Whether that is it. An empty token would be everybody's, so it is nobody's.
+    fn is(&self, presented: &[u8]) -> bool {
+        !self.0.is_empty() && equal_in_constant_time(presented, self.0.as_bytes())
+    }
+}
+
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
@@ -81,13 +88,8 @@ impl Admin {
         let Some((scheme, presented)) = field.as_bytes().split_at_checked("Bearer ".len()) else {
             return false;
         };
-        // An empty token would be everybody's.
         scheme.eq_ignore_ascii_case(b"Bearer ")
-            && !presented.is_empty()
-            && self
-                .token
-                .as_ref()
-                .is_some_and(|token| equal_in_constant_time(presented, token.0.as_bytes()))
+            && self.token.as_ref().is_some_and(|token| token.is(presented))
     }
 
     /// Whether each issuer's keys have been there. One that is away later takes no gateway from the others' tokens.
@@ -197,5 +199,21 @@ impl Refused {
                 with(response, RETRY_AFTER, "1")
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operators_token_is_nobody_elses() {
+        let token = |text: &str| Token(Zeroizing::new(text.to_owned()));
+        assert!(token("secret").is(b"secret"));
+        for presented in ["", "secre", "secret ", "Secret"] {
+            assert!(!token("secret").is(presented.as_bytes()));
+        }
+        assert!(!token("").is(b""));
+        assert_eq!(format!("{:?}", token("secret")), "Token(..)");
     }
 }

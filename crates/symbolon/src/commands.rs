@@ -25,7 +25,10 @@ mod serve;
 mod token;
 
 /// What a command ends with.
-pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Why it did not do it.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Split tokens for any OAuth 2.0 authorization server: clients hold an opaque token, APIs get the whole JWT.
 #[derive(Parser)]

@@ -106,6 +106,7 @@ mod tests {
 
     use hyper::body::Frame;
     use hyper::header::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -184,5 +185,25 @@ mod tests {
             refused("resource=a&".repeat(101).as_bytes()),
             "more than 100 parameters"
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_client_encodes_is_what_is_read(value in any::<String>(), other in any::<String>()) {
+            let text = form_urlencoded::Serializer::new(String::new())
+                .append_pair("value", &value)
+                .append_pair("other", &other)
+                .finish();
+            let form = Form::parse(text.as_bytes()).unwrap();
+            prop_assert_eq!(form.one("value").unwrap_or_default(), value);
+            prop_assert_eq!(form.one("other").unwrap_or_default(), other);
+        }
+
+        #[test]
+        fn any_octets_are_a_form_or_refused(octets: Vec<u8>) {
+            if let Ok(form) = Form::parse(&octets) {
+                prop_assert!(form.0.len() <= MAX_PARAMETERS);
+            }
+        }
     }
 }

@@ -1,21 +1,22 @@
 //! HTTP forwarding: connections, bodies, hop-by-hop fields, limits. Used by gateway and broker.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{
-    CONNECTION, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION,
-    TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use hyper::{Method, Request, Response, StatusCode, Uri};
+use hyper::{Request, Response, Uri};
 
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -35,6 +36,28 @@ use crate::http;
 pub struct Forwarder {
     client: Client<HttpsConnector<HttpConnector>, RequestBody>,
     connector: HttpsConnector<HttpConnector>,
+}
+
+/// What servers' certificates are checked against.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Roots {
+    /// Nothing, for servers that are reached without TLS; others are not trusted. A system without roots will do.
+    None,
+    /// The system's roots.
+    System,
+    /// The certificates in a PEM file.
+    File(PathBuf),
+}
+
+impl Roots {
+    /// What is needed for a server at that URL; `ca` in the place of the system's roots.
+    pub fn of(server: &Url, ca: Option<&Path>) -> Self {
+        match ca {
+            _ if server.scheme() == "http" => Self::None,
+            Some(file) => Self::File(file.to_owned()),
+            None => Self::System,
+        }
+    }
 }
 
 /// Why no answer came.
@@ -58,16 +81,17 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 const BODY_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Forwarder {
-    /// Checks servers' certificates against the system's roots, or against those in a PEM file.
-    pub fn new(ca: Option<&Path>) -> Result<Self, RootsError> {
+    /// Checks servers' certificates against those roots.
+    pub fn new(roots: &Roots) -> Result<Self, RootsError> {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
         connector.set_nodelay(true);
         connector.enforce_http(false);
         let builder = HttpsConnectorBuilder::new();
-        let builder = match ca {
-            Some(file) => builder.with_tls_config(tls_with_roots(file)?),
-            None => builder
+        let builder = match roots {
+            Roots::None => builder.with_tls_config(tls_with(rustls::RootCertStore::empty())),
+            Roots::File(file) => builder.with_tls_config(tls_with(roots_in(file)?)),
+            Roots::System => builder
                 .with_native_roots()
                 .map_err(|error| RootsError(error.to_string()))?,
         };
@@ -92,48 +116,66 @@ impl Forwarder {
         }
     }
 
-    /// Sends the request as it is, and gives the answer as it comes. Nothing is sent twice: a request whose
-    /// connection breaks is the client's to repeat. The server has `timeout` to begin its answer, counted anew with
-    /// each part of the body that the client sends.
+    /// Sends the request, and gives the answer as it comes. Nothing is sent twice: a request whose connection breaks
+    /// is the client's to repeat. The server has `timeout` to begin its answer, counted anew with each part of the
+    /// body, and not at all while the client is the one that is waited for.
     pub async fn forward(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         timeout: Duration,
     ) -> Result<Response<Incoming>, ForwardError> {
+        if request.body().size_hint().exact().is_none() {
+            // Said here, since the client of hyper sends no body with GET and HEAD unless it is told to.
+            let chunked = HeaderValue::from_static("chunked");
+            request.headers_mut().insert(TRANSFER_ENCODING, chunked);
+        }
         let progress = request.body().progress();
         let answer = self.client.request(request);
         tokio::pin!(answer);
         let mut seen = 0;
         loop {
             match tokio::time::timeout(timeout, &mut answer).await {
-                Ok(Ok(response)) => return Ok(response),
-                Ok(Err(error)) if progress.failed() => {
-                    tracing::debug!(%error, "the client's body broke off");
-                    return Err(ForwardError::RequestBody);
-                }
+                Ok(Ok(response)) => return with_plain_framing(response),
+                Ok(Err(_)) if progress.failed() => return Err(ForwardError::RequestBody),
                 Ok(Err(error)) => return Err(ForwardError::Unavailable(cause(&error))),
-                Err(_) if progress.frames() == seen => return Err(ForwardError::Timeout),
-                Err(_) => seen = progress.frames(),
+                Err(_) if progress.awaits_client() || progress.frames() != seen => seen = progress.frames(),
+                Err(_) => return Err(ForwardError::Timeout),
             }
         }
     }
 }
 
-fn tls_with_roots(file: &Path) -> Result<rustls::ClientConfig, RootsError> {
+/// An answer that ends where everybody reads it to end: only the coding that is undone here, or a length said once.
+/// `Transfer-Encoding` is dropped with the other hop-by-hop fields, the length is passed on.
+fn with_plain_framing(response: Response<Incoming>) -> Result<Response<Incoming>, ForwardError> {
+    let headers = response.headers();
+    let is_number = |length: &[u8]| length.iter().all(u8::is_ascii_digit);
+    if http::is_chunked_at_most(headers) && http::is_once_at_most(headers, &CONTENT_LENGTH, is_number) {
+        Ok(response)
+    } else {
+        Err(ForwardError::Unavailable(
+            "it is not clear where its answer ends".into(),
+        ))
+    }
+}
+
+fn roots_in(file: &Path) -> Result<rustls::RootCertStore, RootsError> {
     let mut roots = rustls::RootCertStore::empty();
-    let certificates = CertificateDer::pem_file_iter(file).map_err(|error| RootsError(error.to_string()))?;
-    for certificate in certificates {
-        let certificate = certificate.map_err(|error| RootsError(error.to_string()))?;
-        roots
-            .add(certificate)
-            .map_err(|error| RootsError(error.to_string()))?;
+    let failed = |error: &dyn fmt::Display| RootsError(error.to_string());
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| failed(&error))? {
+        let certificate = certificate.map_err(|error| failed(&error))?;
+        roots.add(certificate).map_err(|error| failed(&error))?;
     }
     if roots.is_empty() {
-        return Err(RootsError("it holds no certificate".into()));
+        return Err(failed(&"it holds no certificate"));
     }
-    Ok(rustls::ClientConfig::builder()
+    Ok(roots)
+}
+
+fn tls_with(roots: rustls::RootCertStore) -> rustls::ClientConfig {
+    rustls::ClientConfig::builder()
         .with_root_certificates(roots)
-        .with_no_client_auth())
+        .with_no_client_auth()
 }
 
 /// The innermost reason: `connection refused` rather than `client error (Connect)`.
@@ -156,9 +198,14 @@ pub struct RequestBody {
 
 /// How far a request body has come, for whoever sent it on.
 #[derive(Clone, Default)]
-struct Progress(Arc<AtomicUsize>);
+struct Progress(Arc<State>);
 
-const FAILED: usize = usize::MAX;
+#[derive(Default)]
+struct State {
+    frames: AtomicUsize,
+    awaits_client: AtomicBool,
+    failed: AtomicBool,
+}
 
 impl RequestBody {
     /// No body.
@@ -209,12 +256,14 @@ impl RequestBody {
             let Some(rest) = &mut self.rest else {
                 return Poll::Ready(None);
             };
-            match Pin::new(rest).poll_frame(cx) {
+            let polled = Pin::new(rest).poll_frame(cx);
+            self.progress.set_awaits_client(polled.is_pending());
+            match polled {
                 // Trailers are dropped: whatever stands in them was not looked at (GW-50).
                 Poll::Ready(Some(Ok(frame))) if !frame.is_data() => {}
                 Poll::Ready(Some(Ok(frame))) => {
                     self.patience = None;
-                    self.progress.0.fetch_add(1, Ordering::Relaxed);
+                    self.progress.count();
                     return Poll::Ready(Some(Ok(frame)));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
@@ -233,18 +282,30 @@ impl RequestBody {
     }
 
     fn fail(&mut self) -> Poll<Option<Result<Frame<Bytes>, ForwardError>>> {
-        self.progress.0.store(FAILED, Ordering::Relaxed);
+        self.progress.0.failed.store(true, Ordering::Relaxed);
         Poll::Ready(Some(Err(ForwardError::RequestBody)))
     }
 }
 
 impl Progress {
-    fn failed(&self) -> bool {
-        self.frames() == FAILED
+    fn count(&self) {
+        self.0.frames.fetch_add(1, Ordering::Relaxed);
     }
 
     fn frames(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.frames.load(Ordering::Relaxed)
+    }
+
+    fn set_awaits_client(&self, awaits: bool) {
+        self.0.awaits_client.store(awaits, Ordering::Relaxed);
+    }
+
+    fn awaits_client(&self) -> bool {
+        self.0.awaits_client.load(Ordering::Relaxed)
+    }
+
+    fn failed(&self) -> bool {
+        self.0.failed.load(Ordering::Relaxed)
     }
 }
 
@@ -291,11 +352,15 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     UPGRADE,
 ];
 /// Fields that say where a message goes and ends: `Connection` cannot name them away (HT-02).
-const NEVER_NAMED: [HeaderName; 2] = [HOST, hyper::header::CONTENT_LENGTH];
+const NEVER_NAMED: [HeaderName; 2] = [HOST, CONTENT_LENGTH];
 
 /// Removes what concerns the connection that the message came on alone. Comes before any field of ours is added, so
 /// that a client cannot name ours away.
 pub fn drop_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // It overrides a length, which must not be believed once it is gone (RFC 9112 §6.3).
+        headers.remove(CONTENT_LENGTH);
+    }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
         .iter()
@@ -329,10 +394,9 @@ impl Downstream {
     /// Sets `X-Forwarded-For`, `-Host` and `-Proto` to what is known, and `Via`. What a trusted proxy said of the
     /// first client is kept; what anybody else said is gone already.
     pub fn set_forwarded(&self, headers: &mut HeaderMap, host: &HeaderValue) {
-        let before = self.said(headers, &X_FORWARDED_FOR);
-        let peer = self.peer.to_string();
-        let clients = before.map_or_else(|| peer.clone(), |before| format!("{before}, {peer}"));
-        insert(headers, X_FORWARDED_FOR, &clients);
+        let mut clients = self.said(headers, &X_FORWARDED_FOR);
+        clients.push_str(&self.peer.to_string());
+        insert(headers, X_FORWARDED_FOR, clients);
         if !self.is_trusted || !headers.contains_key(X_FORWARDED_HOST) {
             headers.insert(X_FORWARDED_HOST, host.clone());
         }
@@ -355,30 +419,32 @@ impl Downstream {
     }
 
     /// Fields that an API may take for the word of its proxy (HT-05), under any spelling that a server may fold into
-    /// the same variable: CGI and WSGI read `X_User` and `X-User` alike.
+    /// the same variable: CGI and WSGI read `X_User`, some `X.User` too, as they read `X-User`.
     fn is_forged(&self, name: &HeaderName, strip: &[HeaderName]) -> bool {
-        let spelled_with_underscores = name.as_str().contains('_');
-        let name = name.as_str().replace('_', "-");
-        if name.starts_with("x-forwarded-") || name == FORWARDED.as_str() {
+        let written = name.as_str();
+        let name = with_dashes(written);
+        let is_respelled = name != written;
+        if name.starts_with("x-forwarded-") {
             let passed_on = [X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO]
                 .iter()
                 .any(|known| known.as_str() == name);
-            return !(self.is_trusted && passed_on) || spelled_with_underscores;
+            return !(self.is_trusted && passed_on) || is_respelled;
         }
-        FORGED.contains(&name.as_str())
+        FORGED.binary_search(&name.as_ref()).is_ok()
             || FORGED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-            || strip.iter().any(|stripped| stripped.as_str() == name)
-            || (spelled_with_underscores
-                && matches!(name.as_str(), "content-length" | "transfer-encoding" | "host"))
+            || strip
+                .iter()
+                .any(|stripped| with_dashes(stripped.as_str()) == name)
+            || (is_respelled && NEVER_RESPELLED.contains(&name.as_ref()))
     }
 
-    fn said(&self, headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-        let values = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let said = values.collect::<Vec<_>>().join(", ");
-        (self.is_trusted && !said.is_empty()).then_some(said)
+    /// The values of a field in front of which a list goes on; nothing, of those that are not believed.
+    fn said(&self, headers: &HeaderMap, name: &HeaderName) -> String {
+        let values = headers.get_all(name).iter().filter(|_| self.is_trusted);
+        values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| [value, ", "])
+            .collect()
     }
 }
 
@@ -386,28 +452,57 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Exact names, with dashes.
-const FORGED: [&str; 26] = [
+/// A field's name as the servers see it that read all but letters and digits alike.
+fn with_dashes(name: &str) -> Cow<'_, str> {
+    if name
+        .bytes()
+        .all(|octet| octet.is_ascii_alphanumeric() || octet == b'-')
+    {
+        name.into()
+    } else {
+        name.replace(|character: char| !character.is_ascii_alphanumeric(), "-")
+            .into()
+    }
+}
+
+/// Exact names, with dashes, in order.
+const FORGED: [&str; 41] = [
+    "cf-connecting-ip",
     "client-cert",
     "client-cert-chain",
+    "client-ip",
     "dpop",
+    "fastly-client-ip",
+    "forwarded",
+    "front-end-https",
+    // CGI makes it the variable that clients of ours would take their proxy from (CVE-2016-5385).
+    "proxy",
     "remote-user",
     "ssl-client-cert",
     "true-client-ip",
     "x-client-cert",
+    "x-client-ip",
+    "x-cluster-client-ip",
     "x-email",
+    "x-forwarded",
     "x-groups",
+    "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-introspect",
+    "x-jwt-assertion",
     "x-method-override",
+    "x-original-host",
+    "x-original-method",
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
     "x-remote-user",
     "x-rewrite-url",
     "x-roles",
+    "x-scheme",
     "x-ssl-client-cert",
+    "x-url-scheme",
     "x-user",
     "x-user-email",
     "x-user-id",
@@ -415,96 +510,27 @@ const FORGED: [&str; 26] = [
     "x-user-roles",
     "x-userinfo",
 ];
-const FORGED_PREFIXES: [&str; 6] = [
+const FORGED_PREFIXES: [&str; 11] = [
     "x-amzn-oidc-",
     "x-auth-request-",
     "x-authenticated-",
+    "x-consumer-",
+    "x-credential-",
     "x-envoy-",
+    "x-goog-authenticated-user-",
+    "x-goog-iap-",
+    "x-ms-client-principal",
     "x-ssl-client-",
     "x-symbolon-",
 ];
+/// Fields that say where a message ends: no other spelling of them passes.
+const NEVER_RESPELLED: [&str; 2] = ["content-length", "transfer-encoding"];
 
-fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    match HeaderValue::try_from(value) {
         Ok(value) => headers.insert(name, value),
         Err(_) => headers.remove(name),
     };
-}
-
-/// Longest request target (HT-07). Beyond it: 414.
-const MAX_TARGET: usize = 8 * 1024;
-/// Longest single field (HT-07). Beyond it: 431.
-const MAX_FIELD: usize = 16 * 1024;
-
-/// What must hold of a request before anything of it is believed; gives its one `Host`.
-pub fn check_request(request: &Request<Incoming>) -> Result<HeaderValue, Box<Response<crate::http::Body>>> {
-    let refuse = |status, why| {
-        Err(Box::new(http::and_close(http::error(
-            status,
-            "invalid_request",
-            why,
-        ))))
-    };
-    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
-        // TRACE would show the client what only the API may see (GW-51).
-        return Err(Box::new(http::and_close(http::status(
-            StatusCode::METHOD_NOT_ALLOWED,
-        ))));
-    }
-    if request
-        .uri()
-        .path_and_query()
-        .is_some_and(|target| target.as_str().len() > MAX_TARGET)
-    {
-        return refuse(
-            StatusCode::URI_TOO_LONG,
-            "the request target is longer than 8 KiB",
-        );
-    }
-    let headers = request.headers();
-    if headers
-        .iter()
-        .any(|(name, value)| name.as_str().len() + value.len() > MAX_FIELD)
-    {
-        return refuse(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "a field is longer than 16 KiB",
-        );
-    }
-    if !is_framing_plain(headers) {
-        return refuse(StatusCode::BAD_REQUEST, "Transfer-Encoding is not chunked alone");
-    }
-    let mut hosts = headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return refuse(StatusCode::BAD_REQUEST, "not exactly one Host");
-    };
-    if host.is_empty() || !is_authority(request.uri(), host) {
-        return refuse(
-            StatusCode::BAD_REQUEST,
-            "Host is empty or not the one of the request target",
-        );
-    }
-    Ok(host.clone())
-}
-
-/// One coding, `chunked`, in one field (RFC 9112 §6.1): what two readers could read differently is refused.
-fn is_framing_plain(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
-    }
-}
-
-/// A request target in absolute form names the same host as `Host` (RFC 9112 §3.2.2).
-fn is_authority(target: &Uri, host: &HeaderValue) -> bool {
-    target.authority().is_none_or(|authority| {
-        authority
-            .as_str()
-            .as_bytes()
-            .eq_ignore_ascii_case(host.as_bytes())
-    })
 }
 
 /// The same path and query at another server.
@@ -613,5 +639,49 @@ mod tests {
                 "x-forwarded-proto: https"
             ]
         );
+    }
+
+    #[test]
+    fn forged_names_are_in_order() {
+        assert!(FORGED.is_sorted());
+    }
+
+    /// What comes of forwarding a body that a client begins like this and never ends.
+    async fn fate_of(request: &'static str) -> Result<(), ForwardError> {
+        let (mut client, server) = tokio::io::duplex(1024);
+        let (tell, fate) = tokio::sync::oneshot::channel();
+        let tell = std::sync::Mutex::new(Some(tell));
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let tell = tell.lock().unwrap().take().unwrap();
+            async move {
+                let fate = match RequestBody::of_client(request.into_body()).await {
+                    Ok(body) => body.collect().await.map(|_| ()),
+                    Err(error) => Err(error),
+                };
+                tell.send(fate).unwrap();
+                Ok::<_, std::convert::Infallible>(Response::new(String::new()))
+            }
+        });
+        let server = hyper_util::rt::TokioIo::new(server);
+        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(server, service));
+        tokio::io::AsyncWriteExt::write_all(&mut client, request.as_bytes())
+            .await
+            .unwrap();
+        let fate = fate.await.unwrap();
+        drop(client);
+        fate
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_is_not_waited_for_without_end() {
+        for request in [
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nhalf",
+        ] {
+            let fate = tokio::time::timeout(2 * BODY_TIMEOUT, fate_of(request)).await;
+            assert!(matches!(fate, Ok(Err(ForwardError::RequestBody))), "{request}");
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::{HOST, HeaderName};
+use hyper::header::HeaderName;
 use ipnet::IpNet;
 use url::Url;
 
@@ -86,15 +86,13 @@ impl Gateway {
         })
     }
 
-    /// Whether a request takes one of the routes, or could be read as one that does.
+    /// Whether a request takes one of the routes, could be read as one that does, or is the gateway's to refuse.
     pub fn has_route(&self, request: &Request<Incoming>) -> bool {
-        let host = request
-            .headers()
-            .get(HOST)
-            .map(proxy::without_port)
-            .unwrap_or_default();
+        let Ok(host) = crate::request::check(request) else {
+            return true;
+        };
         !matches!(
-            self.routes.choose(host, request.uri().path()),
+            self.routes.choose(&host.name(), request.uri().path()),
             routes::Choice::None
         )
     }

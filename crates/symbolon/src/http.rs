@@ -5,7 +5,9 @@ use std::task::{Context, Poll};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderValue, PRAGMA};
+use hyper::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, PRAGMA, TRANSFER_ENCODING,
+};
 use hyper::{Response, StatusCode};
 
 /// The body of an answer: made here, or passed on as it comes.
@@ -57,10 +59,12 @@ impl HttpBody for Body {
     }
 }
 
-/// An answer without a body.
+/// An answer without a body, that nobody may keep.
 pub fn status(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    let no_store = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, no_store);
     response
 }
 
@@ -90,6 +94,23 @@ pub fn and_close(mut response: Response<Body>) -> Response<Body> {
         .headers_mut()
         .insert(CONNECTION, HeaderValue::from_static("close"));
     response
+}
+
+/// Whether a field is not there, or once with a value that is allowed: what two readers could read differently is not.
+pub fn is_once_at_most(headers: &HeaderMap, name: &HeaderName, is_allowed: impl Fn(&[u8]) -> bool) -> bool {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(value), None) => is_allowed(value.as_bytes()),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether the message has no transfer coding but `chunked` (RFC 9112 §6.1).
+pub fn is_chunked_at_most(headers: &HeaderMap) -> bool {
+    is_once_at_most(headers, &TRANSFER_ENCODING, |coding| {
+        coding.eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 /// Reads a body to its end; none if it breaks off or is longer than `limit`.

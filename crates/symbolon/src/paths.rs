@@ -1,56 +1,79 @@
 //! A path, in every way in which a server might read it.
 
-/// What resource servers make of a path. Each step is one that some server takes; they combine.
+/// Whether any step of [`STEPS`] makes another path of it.
+fn has_other_readings(path: &str) -> bool {
+    path.bytes()
+        .any(|octet| octet.is_ascii_uppercase() || !octet.is_ascii() || b"%;\\".contains(&octet))
+        || path.contains("//")
+        || path.contains("/.")
+        || path.contains("./")
+        || path.ends_with('.')
+}
+
+/// What resource servers do to a path before they look at it. Each step is one that some server takes.
+const STEPS: [fn(&str) -> String; 8] = [
+    decode,
+    cut,
+    backslashes,
+    drop_parameters,
+    merge_slashes,
+    resolve_dots,
+    drop_endings,
+    fold_case,
+];
+/// Most readings of one path, and most octets of them together: a stranger decides how many there are.
+const MAX_READINGS: (usize, usize) = (64, 64 * 1024);
+
+/// What resource servers, and proxies before them, make of a path: all steps, in every order, as often as they change
+/// something. None if there is no end to it.
 ///
-/// None but the path itself for the usual path, which has nothing to be read differently.
-pub(crate) fn readings(path: &str) -> Vec<String> {
-    let is_usual = |octet: u8| !octet.is_ascii_uppercase() && !UNUSUAL.contains(&octet);
-    if path.bytes().all(is_usual) && !path.contains("//") && !path.contains("/.") {
-        return Vec::new();
+/// The usual path, which everybody reads as it is written, has no other reading.
+pub(crate) fn readings(path: &str) -> Option<Vec<String>> {
+    if !has_other_readings(path) {
+        return Some(Vec::new());
     }
-    let steps: [fn(&str) -> String; 7] = [
-        decode,
-        cut_at_nul,
-        backslashes,
-        drop_parameters,
-        merge_slashes,
-        resolve_dots,
-        str::to_ascii_lowercase,
-    ];
     let mut readings = vec![path.to_owned()];
-    // Decoded twice, since a proxy before the resource server's router may decode as well.
-    for step in [decode as fn(&str) -> String].into_iter().chain(steps) {
-        let further: Vec<_> = readings.iter().map(|reading| step(reading)).collect();
-        for reading in further {
-            if !readings.contains(&reading) {
-                readings.push(reading);
+    let mut octets = path.len();
+    let mut next = 0;
+    while next < readings.len() {
+        for step in STEPS {
+            let further = step(&readings[next]);
+            if readings.contains(&further) {
+                continue;
+            }
+            octets += further.len();
+            readings.push(further);
+            if readings.len() > MAX_READINGS.0 || octets > MAX_READINGS.1 {
+                return None;
             }
         }
+        next += 1;
     }
-    readings
+    Some(readings)
 }
 
 fn decode(path: &str) -> String {
     let mut octets = Vec::with_capacity(path.len());
     let mut rest = path.as_bytes();
     while let Some((&octet, after)) = rest.split_first() {
-        let hex = |at: usize| after.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-        match (octet, hex(0), hex(1)) {
-            (b'%', Some(high), Some(low)) => {
-                octets.push(u8::try_from(high * 16 + low).unwrap_or(b'%'));
-                rest = &after[2..];
-            }
-            _ => {
-                octets.push(octet);
-                rest = after;
-            }
-        }
+        let escaped = match after {
+            [high, low, ..] if octet == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        octets.push(escaped.map_or(octet, |(high, low)| high << 4 | low));
+        rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&octets).into_owned()
 }
 
-fn cut_at_nul(path: &str) -> String {
-    path.split('\0').next().unwrap_or_default().to_owned()
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
+}
+
+/// At what ends a path for some: a NUL in C, a query or fragment once it is decoded.
+fn cut(path: &str) -> String {
+    path.split(['\0', '?', '#']).next().unwrap_or_default().to_owned()
 }
 
 fn backslashes(path: &str) -> String {
@@ -96,4 +119,16 @@ fn resolve_dots(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-const UNUSUAL: [u8; 3] = [b'%', b';', b'\\'];
+/// Names of files end with neither a dot nor a space on Windows.
+fn drop_endings(path: &str) -> String {
+    let without = |segment| match segment {
+        "." | ".." => segment,
+        _ => segment.trim_end_matches(['.', ' ']),
+    };
+    path.split('/').map(without).collect::<Vec<_>>().join("/")
+}
+
+/// As servers do that know more letters than ASCII has: `K` may be written as the sign of Kelvin.
+fn fold_case(path: &str) -> String {
+    path.to_uppercase().to_lowercase()
+}

@@ -21,11 +21,11 @@ use zeroize::Zeroizing;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::{Forwarder, RootsError};
+use crate::forward::{Forwarder, Roots, RootsError};
 use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
-use crate::listener::{self, Handler, Shutdown, Stop};
+use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::publish::Publisher;
 use crate::resolve::Resolver;
 use crate::revocations::Revocations;
@@ -178,9 +178,9 @@ impl Process {
         let failed = |error| StartError(format!("cannot listen on {at}: {error}"));
         let listener = TcpListener::bind(at).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let shutdown = self.shutdown.clone();
+        let (limits, shutdown) = (Limits::of(places), self.shutdown.clone());
         self.listeners
-            .spawn(listener::serve(listener, Arc::new(handler), places, shutdown));
+            .spawn(listener::serve(listener, Arc::new(handler), limits, shutdown));
         Ok(address)
     }
 
@@ -214,9 +214,10 @@ impl Shared {
     }
 
     fn broker(&self, settings: broker::Config) -> Result<Broker, RootsError> {
+        let http = Forwarder::new(&Roots::of(&settings.authorization_server, None))?;
         Ok(Broker::new(
             settings,
-            Forwarder::new(None)?,
+            http,
             self.issuers.clone(),
             self.store.clone(),
             self.publisher(),
@@ -397,7 +398,8 @@ fn issuers_of(
             }
             (keys::Source::Mint, None) => return Err(failed(&"no token service here signs for it")),
             (keys::Source::Fetched(location), _) => {
-                let http = Forwarder::new(None).map_err(|error| failed(&error))?;
+                let roots = location.roots(&config.issuer).map_err(|error| failed(&error))?;
+                let http = Forwarder::new(&roots).map_err(|error| failed(&error))?;
                 let source = Fetched::new(config.clone(), location.clone(), http, clock.clone(), data);
                 let source = Arc::new(source);
                 fetched.push(source.clone());

@@ -15,7 +15,7 @@ use hyper::{Method, Request, StatusCode};
 use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
-use symbolon::forward::{Forwarder, RequestBody};
+use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, Source, mint};
@@ -27,7 +27,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Outcome, StopSignal, drain, show};
+use super::{Failure, Outcome, StopSignal, drain, show};
 
 mod broker;
 
@@ -75,10 +75,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Starts everything, and tells what there is to see and to try.
-async fn start(
-    arguments: &Arguments,
-    data: &Path,
-) -> Result<(Process, String), Box<dyn std::error::Error + Send + Sync>> {
+async fn start(arguments: &Arguments, data: &Path) -> Result<(Process, String), Failure> {
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
     let operator_file = data.join("admin-token");
     mint::write_private(&operator_file, operator.as_bytes())?;
@@ -107,11 +104,7 @@ struct Running {
 }
 
 impl Running {
-    async fn start(
-        config: Config,
-        arguments: &Arguments,
-        audience: Option<String>,
-    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    async fn start(config: Config, arguments: &Arguments, audience: Option<String>) -> Result<Self, Failure> {
         let clock = Arc::new(SystemClock::start());
         let store = store::open(&config.store, clock.clone());
         let mut process = Process::start(config, store.clone(), clock.clone()).await?;
@@ -219,8 +212,8 @@ async fn show_one_token(
     arguments: &Arguments,
     client_secret: &str,
     running: &Running,
-) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
-    let http = Forwarder::new(None)?;
+) -> Result<String, Failure> {
+    let http = Forwarder::new(&Roots::None)?;
     let form = Serializer::new(String::new())
         .extend_pairs([
             ("grant_type", "client_credentials"),
@@ -254,10 +247,7 @@ async fn show_one_token(
     pattern(&jwt, &token, entry.as_bytes(), number.get())
 }
 
-async fn send(
-    http: &Forwarder,
-    request: Request<RequestBody>,
-) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+async fn send(http: &Forwarder, request: Request<RequestBody>) -> Result<Vec<u8>, Failure> {
     let response = http.forward(request, Duration::from_secs(10)).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes().to_vec();
@@ -269,12 +259,7 @@ async fn send(
 }
 
 /// The five steps.
-fn pattern(
-    jwt: &UnverifiedJwt,
-    token: &OpaqueToken,
-    entry: &[u8],
-    secret: u8,
-) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+fn pattern(jwt: &UnverifiedJwt, token: &OpaqueToken, entry: &[u8], secret: u8) -> Result<String, Failure> {
     let signing_input = jwt.signing_input();
     let (header, payload) = signing_input.split_once('.').ok_or("no JWT")?;
     let signature = &jwt.expose()[signing_input.len() + 1..];
@@ -378,11 +363,12 @@ fn shorten(text: &str) -> String {
 struct Folder(std::path::PathBuf);
 
 impl Folder {
-    fn fresh() -> std::io::Result<Self> {
+    fn fresh() -> Result<Self, String> {
         use std::os::unix::fs::DirBuilderExt as _;
         let name = format!("symbolon-dev-{}", base64url::encode(&random::<12>()));
         let path = std::env::temp_dir().join(name);
-        std::fs::DirBuilder::new().mode(0o700).create(&path)?;
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| format!("cannot make {}: {error}", path.display()))?;
         Ok(Self(path))
     }
 }

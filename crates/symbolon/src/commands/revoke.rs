@@ -8,7 +8,7 @@ use clap::Args;
 use http_body_util::BodyExt as _;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
-use symbolon::forward::{Forwarder, RequestBody};
+use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::keys::is_loopback;
 use url::Url;
 
@@ -43,7 +43,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         .header(AUTHORIZATION, format!("Bearer {}", *operator))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(RequestBody::full(form(&arguments)?.into()))?;
-    let response = Forwarder::new(None)?
+    let response = Forwarder::new(&Roots::of(&arguments.admin, None))?
         .forward(request, Duration::from_secs(10))
         .await?;
     let status = response.status();

@@ -45,17 +45,18 @@ pub(super) fn preflight(headers: &HeaderMap, origin: HeaderValue) -> Response<Bo
 }
 
 /// Lets the page read the answer, its challenge included, unless the resource server has said who may.
-pub(super) fn expose(response: &mut Response<Body>, origin: Option<HeaderValue>) {
-    let (Some(origin), headers) = (origin, response.headers_mut()) else {
-        return;
-    };
-    if headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+pub(super) fn expose(response: &mut Response<Body>, origins: &[String], origin: Option<HeaderValue>) {
+    let headers = response.headers_mut();
+    if origins.is_empty() || headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         return;
     }
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.append(
-        ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("WWW-Authenticate, Retry-After"),
-    );
+    // Also where it is not allowed: whoever keeps the answer must not give it to another page.
     headers.append(VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = origin {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.append(
+            ACCESS_CONTROL_EXPOSE_HEADERS,
+            HeaderValue::from_static("WWW-Authenticate, Retry-After"),
+        );
+    }
 }

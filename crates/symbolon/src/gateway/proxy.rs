@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 
-use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, StatusCode, Version};
 use symbolon_core::VerifiedJwt;
@@ -14,21 +14,19 @@ use super::{Gateway, cors, respond};
 use crate::forward::{self, Downstream, ForwardError, RequestBody};
 use crate::http::{self, Body};
 use crate::listener::Handler;
+use crate::request::{self, Host};
 use crate::resolve::{Invalid, Unresolved};
 
 impl Handler for Gateway {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        let host = match forward::check_request(&request) {
+        let host = match request::check(&request) {
             Ok(host) => host,
-            Err(refused) => return *refused,
+            Err(refusal) => return refusal.into_response(),
         };
-        let target = match self.routes.choose(without_port(&host), request.uri().path()) {
+        let target = match self.routes.choose(&host.name(), request.uri().path()) {
             Choice::Route(target) => target,
             Choice::None => return http::status(StatusCode::NOT_FOUND),
-            Choice::Ambiguous => {
-                let why = "the path can be read as another one that takes another route";
-                return http::error(StatusCode::BAD_REQUEST, "invalid_request", why);
-            }
+            Choice::Ambiguous => return respond::ambiguous_path(),
         };
         let origin = cors::allowed_origin(request.headers(), &target.route.cors_origins);
         let mut response = match &origin {
@@ -37,7 +35,7 @@ impl Handler for Gateway {
             }
             _ => self.authorize_and_forward(peer, &host, &target, request).await,
         };
-        cors::expose(&mut response, origin);
+        cors::expose(&mut response, &target.route.cors_origins, origin);
         response
     }
 }
@@ -46,7 +44,7 @@ impl Gateway {
     async fn authorize_and_forward(
         &self,
         peer: SocketAddr,
-        host: &HeaderValue,
+        host: &Host,
         target: &Target,
         request: Request<Incoming>,
     ) -> Response<Body> {
@@ -80,7 +78,7 @@ impl Gateway {
     async fn forward(
         &self,
         peer: SocketAddr,
-        host: &HeaderValue,
+        host: &Host,
         target: &Target,
         request: Request<Incoming>,
         authorization: HeaderValue,
@@ -89,10 +87,14 @@ impl Gateway {
         let downstream = Downstream::new(peer, &self.trusted_proxies);
         forward::drop_hop_by_hop(&mut parts.headers);
         downstream.drop_forged(&mut parts.headers, &self.strip);
-        downstream.set_forwarded(&mut parts.headers, host);
+        downstream.set_forwarded(&mut parts.headers, host.field());
         // Exactly one, ours, in the place of whatever the client sent (GW-50).
         parts.headers.insert(AUTHORIZATION, authorization);
         parts.headers.remove(HOST);
+        // The body is asked for here, as soon as the resource server wants it.
+        parts.headers.remove(EXPECT);
+        // What belongs to the client's connection, such as a way to upgrade it.
+        parts.extensions.clear();
 
         let root = PathAndQuery::from_static("/");
         let path = parts.uri.path_and_query().unwrap_or(&root);
@@ -105,26 +107,24 @@ impl Gateway {
             return Err(ForwardError::Unavailable("it switched protocols unasked".into()));
         }
         let mut response = response.map(Body::Incoming);
+        // The version is the connection's, and this answer goes out on another one.
+        *response.version_mut() = Version::HTTP_11;
         forward::drop_hop_by_hop(response.headers_mut());
         Ok(response)
     }
 }
 
-pub(super) fn without_port(host: &HeaderValue) -> &str {
-    let host = host.to_str().unwrap_or_default();
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|octet| octet.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
 /// The field that the resource server gets. Never printed, not even by a `Debug` of the request.
 fn authorization(jwt: &VerifiedJwt, limit: usize) -> Option<HeaderValue> {
-    let value = zeroize::Zeroizing::new(format!("Bearer {}", jwt.expose()));
-    if value.len() > limit {
+    const SCHEME: &str = "Bearer ";
+    let length = SCHEME.len() + jwt.expose().len();
+    if length > limit {
         return None;
     }
-    let mut value = HeaderValue::from_str(&value).ok()?;
+    let mut value = Vec::with_capacity(length);
+    value.extend_from_slice(SCHEME.as_bytes());
+    value.extend_from_slice(jwt.expose().as_bytes());
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from(value)).ok()?;
     value.set_sensitive(true);
     Some(value)
 }

@@ -38,6 +38,12 @@ pub fn unavailable() -> Response<Body> {
     response
 }
 
+/// The path takes one route or another, depending on who reads it (HT-06).
+pub(super) fn ambiguous_path() -> Response<Body> {
+    let why = "the path can be read as another one that takes another route";
+    http::error(StatusCode::BAD_REQUEST, "invalid_request", why)
+}
+
 /// The resource server did not answer, or not in time (502, 504).
 pub fn bad_gateway(at: StatusCode, why: &str) -> Response<Body> {
     http::error(at, "server_error", why)
@@ -56,14 +62,14 @@ fn challenge(
     error: Option<&str>,
     scopes: &[String],
 ) -> Response<Body> {
+    let scopes = scopes.join(" ");
     let mut value = format!("Bearer realm=\"{realm}\"");
-    if let Some(error) = error {
-        value.push_str(&format!(", error=\"{error}\""));
+    for (name, said) in [("error", error.unwrap_or_default()), ("scope", &scopes)] {
+        if !said.is_empty() {
+            value.extend([", ", name, "=\"", said, "\""]);
+        }
     }
-    if !scopes.is_empty() {
-        value.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
-    }
-    if let Ok(value) = HeaderValue::from_str(&value) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         response.headers_mut().insert(WWW_AUTHENTICATE, value);
     }
     response

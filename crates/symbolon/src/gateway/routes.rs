@@ -1,13 +1,13 @@
 //! Which route a request takes, read in every way that a resource server might read its path.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use hyper::Uri;
 
 use super::Route;
-use crate::forward::{Forwarder, RootsError};
+use crate::forward::{Forwarder, Roots, RootsError};
 use crate::paths;
 
 /// A route with its connections.
@@ -33,15 +33,15 @@ pub(super) enum Choice {
 impl Routes {
     pub(super) fn new(routes: Vec<Route>) -> Result<Self, RootsError> {
         // Routes with the same roots share their connections.
-        let mut forwarders: HashMap<Option<PathBuf>, Forwarder> = HashMap::new();
+        let mut forwarders: HashMap<Roots, Forwarder> = HashMap::new();
         let mut targets = Vec::with_capacity(routes.len());
         for route in routes {
-            let forwarder = match forwarders.get(&route.ca) {
-                Some(forwarder) => forwarder.clone(),
-                None => {
-                    let forwarder = Forwarder::new(route.ca.as_deref())?;
-                    forwarders.insert(route.ca.clone(), forwarder.clone());
-                    forwarder
+            let roots = Roots::of(&route.resource_server, route.ca.as_deref());
+            let forwarder = match forwarders.entry(roots) {
+                Entry::Occupied(made) => made.get().clone(),
+                Entry::Vacant(place) => {
+                    let forwarder = Forwarder::new(place.key())?;
+                    place.insert(forwarder).clone()
                 }
             };
             let server = route.resource_server.as_str().parse().unwrap_or_default();
@@ -63,31 +63,34 @@ impl Routes {
     /// other policy could have been asked for, and the path is sent exactly as it came.
     pub(super) fn choose(&self, host: &str, path: &str) -> Choice {
         let written = self.find(host, path);
-        let same = |found: Option<&Arc<Target>>| match (written, found) {
-            (Some(written), Some(found)) => Arc::ptr_eq(written, found),
-            (None, None) => true,
-            _ => false,
-        };
-        if !paths::readings(path)
-            .iter()
-            .all(|reading| same(self.find(host, reading)))
-        {
+        if !self.all_lead_to(written, host, path) {
             return Choice::Ambiguous;
         }
         written.map_or(Choice::None, |target| Choice::Route(Arc::clone(target)))
     }
 
     fn find(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
-        self.0.iter().find(|target| {
-            let Route {
-                host: wanted,
-                path: prefix,
-                ..
-            } = &target.route;
-            wanted
-                .as_ref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
-                && is_under(path, prefix)
+        self.of_host(host)
+            .find(|target| is_under(path, &target.route.path))
+    }
+
+    /// Whether every reading of the path takes the route that the path as written takes.
+    fn all_lead_to(&self, written: Option<&Arc<Target>>, host: &str, path: &str) -> bool {
+        let is_the_only_one = self
+            .of_host(host)
+            .next()
+            .is_some_and(|target| target.route.path == "/");
+        let same = |found: Option<&Arc<Target>>| found.map(Arc::as_ptr) == written.map(Arc::as_ptr);
+        is_the_only_one
+            || paths::readings(path)
+                .is_some_and(|readings| readings.iter().all(|reading| same(self.find(host, reading))))
+    }
+
+    /// The routes that a host has, longest path first.
+    fn of_host(&self, host: &str) -> impl Iterator<Item = &Arc<Target>> {
+        self.0.iter().filter(move |target| {
+            let wanted = target.route.host.as_ref();
+            wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
         })
     }
 }
@@ -152,7 +155,7 @@ mod tests {
     // HT-06
     #[test]
     fn a_path_that_could_take_another_route_is_refused() {
-        let routes = routes(&[(None, "/public"), (None, "/admin")]);
+        let routes = routes(&[(None, "/public"), (None, "/admin"), (None, "/k")]);
         for path in [
             "/public/../admin",
             "/public/%2e%2e/admin",
@@ -170,6 +173,12 @@ mod tests {
             "/x/../admin",
             "/admin%00/x/../../public",
             "/public/./../admin",
+            "/public;%2f/..%2fadmin",
+            "/public/%25252e%25252e/admin",
+            "/admin%3f/../public",
+            "/admin./x",
+            "/admin%20/x",
+            "/\u{212a}",
         ] {
             assert_eq!(chosen(&routes, "h", path), "ambiguous", "{path}");
         }
@@ -186,6 +195,7 @@ mod tests {
             "/public/a//b",
             "/public/a/../b",
             "/public/.x",
+            "/public/%C3%A4/a%2fB;v=1//c./d%20",
         ] {
             assert_eq!(chosen(&routes, "h", path), "/public", "{path}");
         }
@@ -193,5 +203,12 @@ mod tests {
             chosen(&self::routes(&[(None, "/")]), "h", "/public%2f..%2fadmin"),
             "/"
         );
+    }
+
+    #[test]
+    fn a_path_with_too_many_readings_is_refused() {
+        let routes = routes(&[(None, "/public"), (None, "/admin")]);
+        let path = format!("/public/{}", "%25a;B//./\\%3b.".repeat(500));
+        assert_eq!(chosen(&routes, "h", &path), "ambiguous");
     }
 }

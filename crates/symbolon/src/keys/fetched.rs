@@ -19,7 +19,7 @@ use url::Url;
 
 use super::{Config, Issuers, KeySource, log_skipped};
 use crate::clock::Clock;
-use crate::forward::{Forwarder, RequestBody};
+use crate::forward::{Forwarder, RequestBody, Roots};
 use crate::token_service::mint::replace_private;
 
 /// Where a set is found.
@@ -32,6 +32,16 @@ pub enum Location {
         /// The URL that stands in the place of the issuer identifier.
         base: Option<Url>,
     },
+}
+
+impl Location {
+    /// What is needed to reach it.
+    pub fn roots(&self, issuer: &str) -> Result<Roots, url::ParseError> {
+        match self {
+            Self::Url(url) | Self::Metadata { base: Some(url) } => Ok(Roots::of(url, None)),
+            Self::Metadata { base: None } => Ok(Roots::of(&Url::parse(issuer)?, None)),
+        }
+    }
 }
 
 /// The keys of one issuer, kept current.

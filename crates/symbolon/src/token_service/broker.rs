@@ -234,8 +234,8 @@ impl Broker {
 
     /// Answers one request.
     pub async fn answer(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        if let Err(refused) = forward::check_request(&request) {
-            return *refused;
+        if let Err(refusal) = crate::request::check(&request) {
+            return refusal.into_response();
         }
         let endpoints = match self.endpoints().await {
             Ok(endpoints) => endpoints,
@@ -691,7 +691,8 @@ impl Places {
     /// would get what was meant to be split.
     fn of(&self, path: &str) -> Option<Place> {
         let place = self.exactly(path);
-        paths::readings(path)
+        let readings = paths::readings(path)?;
+        readings
             .iter()
             .all(|reading| self.exactly(reading) == place)
             .then_some(place)

@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use symbolon::token_service::Client;
 use symbolon_core::{Algorithm, TokenKind, base64url, random, sha256};
 
+use crate::program::SetUp;
 use crate::support::{CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port, minting};
 
 const KINDS: [(Algorithm, TokenKind); 3] = [
@@ -18,18 +19,17 @@ const KINDS: [(Algorithm, TokenKind); 3] = [
 /// `symbolon keys client` makes them.
 #[tokio::test]
 async fn authlib_goes_the_whole_way() {
-    let (python, flow) = (
-        root().join(".tools/python/bin/python"),
-        root().join("tests/clients/python/flow.py"),
-    );
+    let python = root().join(".tools/python/bin/python");
     if !is_there(&python) {
         return;
     }
+    let flow = root().join("tests/clients/python/flow.py");
     let secret = base64url::encode(&random::<32>());
     canary(&secret);
     for (algorithm, kind) in KINDS {
-        goes_the_whole_way(&python, &flow, &secret, algorithm, kind).await;
+        go_through_a_deployment(&python, &flow, &secret, algorithm, kind).await;
     }
+    go_through_the_program(&python, &flow).await;
 }
 
 /// Its Basic authentication form-encodes (RFC 6749 §2.3.1).
@@ -39,21 +39,21 @@ async fn openid_client_goes_the_whole_way() {
     if !is_there(&folder.join("node_modules/openid-client/package.json")) {
         return;
     }
+    let (node, flow) = (Path::new("node"), folder.join("flow.js"));
     for (algorithm, kind) in KINDS {
-        goes_the_whole_way(
-            Path::new("node"),
-            &folder.join("flow.js"),
-            CLIENT_SECRET,
-            algorithm,
-            kind,
-        )
-        .await;
+        go_through_a_deployment(node, &flow, CLIENT_SECRET, algorithm, kind).await;
     }
+    go_through_the_program(node, &flow).await;
 }
 
-async fn goes_the_whole_way(tool: &Path, flow: &Path, secret: &str, algorithm: Algorithm, kind: TokenKind) {
-    // The client's own process has the API too, so that a library that is not ours verifies there.
-    let api = format!("http://127.0.0.1:{}", free_port());
+async fn go_through_a_deployment(
+    tool: &Path,
+    flow: &Path,
+    secret: &str,
+    algorithm: Algorithm,
+    kind: TokenKind,
+) {
+    let api = api();
     let deployment = Deployment::start_with(|config| {
         config.issuers[0].algorithms = vec![algorithm];
         config.issuers[0].tokens = kind;
@@ -68,16 +68,50 @@ async fn goes_the_whole_way(tool: &Path, flow: &Path, secret: &str, algorithm: A
         route.audience = Some(api.clone());
     })
     .await;
+    go(
+        tool,
+        flow,
+        [
+            ("ISSUER", format!("http://{}", deployment.token_service)),
+            ("GATEWAY", format!("http://{}", deployment.gateway)),
+            ("API", api),
+            ("CLIENT_ID", CLIENT.into()),
+            ("CLIENT_SECRET", secret.into()),
+            ("SCOPE", SCOPE.into()),
+        ],
+    )
+    .await;
+}
+
+/// Token service and gateway on one listener.
+async fn go_through_the_program(tool: &Path, flow: &Path) {
+    let api = api();
+    let set_up = SetUp::new(&api, "salted", "ES256", true);
+    let serve = set_up.start().await;
+    go(
+        tool,
+        flow,
+        [
+            ("ISSUER", format!("http://{}", set_up.token_service)),
+            ("GATEWAY", format!("http://{}", set_up.gateway)),
+            ("API", api),
+            ("CLIENT_ID", set_up.client.into()),
+            ("CLIENT_SECRET", set_up.secret.clone()),
+            ("SCOPE", SetUp::SCOPE.into()),
+        ],
+    )
+    .await;
+    assert_eq!(serve.end_with("-TERM").await, Some(0));
+}
+
+/// The client's own process has the API too, so that a library that is not ours verifies there.
+fn api() -> String {
+    format!("http://127.0.0.1:{}", free_port())
+}
+
+async fn go(tool: &Path, flow: &Path, settings: [(&str, String); 6]) {
     let mut command = Command::new(tool);
-    command
-        .arg(flow)
-        .env("ISSUER", format!("http://{}", deployment.token_service))
-        .env("GATEWAY", format!("http://{}", deployment.gateway))
-        .env("API", api)
-        .env("CLIENT_ID", CLIENT)
-        .env("CLIENT_SECRET", secret)
-        .env("SCOPE", SCOPE)
-        .stdin(Stdio::null());
+    command.arg(flow).envs(settings).stdin(Stdio::null());
     // This thread has the token service and the gateway to run meanwhile.
     let Output {
         status,
@@ -102,7 +136,7 @@ async fn goes_the_whole_way(tool: &Path, flow: &Path, secret: &str, algorithm: A
     let complaints: Vec<_> = told.lines().filter(|line| !line.starts_with("canary ")).collect();
     assert!(
         status.success(),
-        "{} with {algorithm}: {complaints:?}, more in {}",
+        "{}: {complaints:?}, more in {}",
         flow.display(),
         path.display()
     );

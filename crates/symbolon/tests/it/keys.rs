@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use symbolon::clock::{Clock as _, ManualClock};
-use symbolon::forward::Forwarder;
+use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{Config, Fetched, Issuers, Location, Source};
 use symbolon_core::{Algorithm, Profile, Rejection, SigningKey, TokenKind, UnixTime, UnverifiedJwt};
 
@@ -99,7 +99,7 @@ impl View {
             max_lifetime: Duration::from_secs(3600),
             keys: Source::Fetched(Location::Metadata { base: None }),
         };
-        let http = Forwarder::new(None).unwrap();
+        let http = Forwarder::new(&Roots::None).unwrap();
         let location = Location::Metadata { base: None };
         let fetched = Arc::new(Fetched::new(config.clone(), location, http, clock.clone(), data));
         let issuers = Arc::new(Issuers::new(vec![(config, fetched.clone())]));

@@ -4,9 +4,10 @@
 
 mod broker;
 mod clients;
-mod commands;
+mod desync;
 mod documents;
 mod flow;
+mod gateway;
 mod keys;
 mod program;
 mod revocation;

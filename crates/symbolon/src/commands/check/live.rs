@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use symbolon::clock::{Clock, SystemClock};
 use symbolon::config::{Config, route_name};
-use symbolon::forward::Forwarder;
+use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{self, Fetched, Location, Metadata, map_to};
 use symbolon::store;
 use symbolon::token_service::Source;
@@ -15,7 +15,7 @@ use symbolon_core::{Algorithm, JwkSet, Provenance, SkipReason, json};
 use url::Url;
 
 use super::token::{self, Client};
-use crate::commands::{Outcome, show};
+use crate::commands::{Failure, Outcome, show};
 
 /// What was found, a line each.
 #[derive(Default)]
@@ -27,7 +27,6 @@ pub(super) struct Findings {
 /// What it is asked with.
 pub(super) struct Asking<'a> {
     pub(super) config: &'a Config,
-    pub(super) http: Forwarder,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -45,13 +44,12 @@ pub(super) async fn run(config: &Config, client: &Client) -> Outcome {
     let mut findings = Findings::default();
     let asking = Asking {
         config,
-        http: Forwarder::new(None)?,
         clock: Arc::new(SystemClock::start()),
     };
     // Shown part by part, since some of it may take its time.
     let mut issuers = Vec::new();
     for issuer in &config.issuers {
-        issuers.push(asking.issuer(issuer, &mut findings).await);
+        issuers.push(asking.issuer(issuer, &mut findings).await?);
         findings.show()?;
     }
     asking.store(&mut findings).await;
@@ -96,7 +94,11 @@ impl Findings {
 
 impl Asking<'_> {
     /// Asks for metadata and keys, as the roles will.
-    async fn issuer<'a>(&'a self, issuer: &'a keys::Config, findings: &mut Findings) -> Asked<'a> {
+    async fn issuer<'a>(
+        &'a self,
+        issuer: &'a keys::Config,
+        findings: &mut Findings,
+    ) -> Result<Asked<'a>, Failure> {
         let name = &issuer.issuer;
         let broker = self.broker_of(issuer);
         let base = match (&issuer.keys, broker) {
@@ -105,35 +107,19 @@ impl Asking<'_> {
             _ => None,
         };
         let metadata = match base {
-            Some(base) => self.metadata(name, base, findings).await,
+            Some(base) => metadata(name, base, findings).await?,
             None => None,
         };
         if let (Some(metadata), Some(broker)) = (&metadata, broker) {
             endpoints(metadata, broker, findings);
         }
-        let keys = self.keys(issuer, findings).await;
-        Asked {
+        let keys = self.keys(issuer, findings).await?;
+        Ok(Asked {
             issuer,
             metadata,
             keys,
             broker,
-        }
-    }
-
-    async fn metadata(&self, issuer: &str, base: Option<&Url>, findings: &mut Findings) -> Option<Metadata> {
-        match Metadata::fetch(&self.http, issuer, base).await {
-            Ok(metadata) => {
-                findings.fine(format!("{issuer} answers with metadata of its own"));
-                Some(metadata)
-            }
-            Err(error) => {
-                let from = base.map_or("`issuer`", |_| "`issuer` and `authorization_server`");
-                findings.wrong(format!(
-                    "{issuer}: {error}; see that {from} are right, and that it answers this machine"
-                ));
-                None
-            }
-        }
+        })
     }
 
     fn broker_of(&self, issuer: &keys::Config) -> Option<&broker::Config> {
@@ -143,32 +129,33 @@ impl Asking<'_> {
         }
     }
 
-    async fn keys(&self, issuer: &keys::Config, findings: &mut Findings) -> Option<JwkSet> {
+    async fn keys(&self, issuer: &keys::Config, findings: &mut Findings) -> Result<Option<JwkSet>, Failure> {
         let name = &issuer.issuer;
         let set = match &issuer.keys {
-            keys::Source::Mint => return None,
+            keys::Source::Mint => return Ok(None),
             keys::Source::File(path) => {
                 let set = |text: Vec<u8>| JwkSet::parse(&text, &issuer.algorithms, Provenance::Configured);
                 let text = std::fs::read(path).map_err(|error| error.to_string());
                 text.and_then(|text| set(text).map_err(|error| error.to_string()))
             }
             keys::Source::Fetched(location) => {
-                let (http, clock) = (self.http.clone(), self.clock.clone());
-                let source = Fetched::new(issuer.clone(), location.clone(), http, clock, &self.config.data);
+                let http = Forwarder::new(&location.roots(name)?)?;
+                let (issuer, location, clock) = (issuer.clone(), location.clone(), self.clock.clone());
+                let source = Fetched::new(issuer, location, http, clock, &self.config.data);
                 source.ask().await.map_err(|error| error.to_string())
             }
         };
         match set {
             Ok(set) => {
                 describe(&set, name, findings);
-                Some(set)
+                Ok(Some(set))
             }
             Err(error) => {
                 findings.wrong(format!(
                     "keys of {name}: {error}; without them no token is accepted (jwks = {{ url = \"…\" }} says where else \
                      they are)"
                 ));
-                None
+                Ok(None)
             }
         }
     }
@@ -186,7 +173,7 @@ impl Asking<'_> {
         let routes = self.config.gateway.iter().flat_map(|role| &role.routes);
         for route in routes {
             let (name, server) = (route_name(route), &route.resource_server);
-            let connected = match Forwarder::new(route.ca.as_deref()) {
+            let connected = match Forwarder::new(&Roots::of(server, route.ca.as_deref())) {
                 Ok(http) => http.connect(server).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
@@ -203,6 +190,28 @@ impl Asking<'_> {
                     ));
                 }
             }
+        }
+    }
+}
+
+async fn metadata(
+    issuer: &str,
+    base: Option<&Url>,
+    findings: &mut Findings,
+) -> Result<Option<Metadata>, Failure> {
+    let base_or_issuer = base.map_or_else(|| Url::parse(issuer), |base| Ok(base.clone()))?;
+    let http = Forwarder::new(&Roots::of(&base_or_issuer, None))?;
+    match Metadata::fetch(&http, issuer, base).await {
+        Ok(metadata) => {
+            findings.fine(format!("{issuer} answers with metadata of its own"));
+            Ok(Some(metadata))
+        }
+        Err(error) => {
+            let from = base.map_or("`issuer`", |_| "`issuer` and `authorization_server`");
+            findings.wrong(format!(
+                "{issuer}: {error}; see that {from} are right, and that it answers this machine"
+            ));
+            Ok(None)
         }
     }
 }

@@ -12,9 +12,8 @@ use clap::Args;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use symbolon::config::route_name;
-use symbolon::forward::RequestBody;
+use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::gateway::Route;
-use symbolon::http;
 use symbolon::keys::Metadata;
 use symbolon::token_service::broker::{self, Mode, Unsplittable};
 use symbolon_core::json::{self, Object};
@@ -25,9 +24,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::live::{Asked, Asking, Findings, token_endpoint};
-use crate::commands::{Outcome, input, private_text};
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::commands::{Failure, Outcome, input, private_text};
 
 #[derive(Args)]
 pub(super) struct Client {
@@ -74,9 +71,10 @@ pub(super) async fn check(
         return Ok(());
     };
     let request = client.request(id, secret.trim(), &metadata, broker, &url)?;
-    let response = asking.http.forward(request, TIMEOUT).await?;
+    let http = Forwarder::new(&Roots::of(&url, None))?;
+    let response = http.forward(request, TIMEOUT).await?;
     let status = response.status();
-    let body = http::read(axum::body::Body::new(response.into_body()), MAX_ANSWER).await;
+    let body = symbolon::http::read(axum::body::Body::new(response.into_body()), MAX_ANSWER).await;
     let answer = body
         .and_then(|body| json::parse_object(&body).ok())
         .unwrap_or_default();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use symbolon::config::{CLIENTS_THAT_CHECK_AT_HASH, Config};
-use symbolon::forward::Forwarder;
+use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{self, Location, Metadata, is_loopback};
 use symbolon::token_service::broker::{self, IdToken, Mode, Places, Unsplittable};
 use symbolon::token_service::{self, Source};
@@ -15,7 +15,7 @@ use symbolon_core::{Algorithm, Profile};
 use url::Url;
 
 use super::{Common, READ_TOKEN, held, loopback, quoted};
-use crate::commands::a_profile;
+use crate::commands::{Failure, a_profile};
 
 #[derive(Args)]
 pub(super) struct Before {
@@ -55,21 +55,21 @@ const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 impl Before {
     /// Asks the server that is named, if one is.
-    pub(super) async fn server(
-        &self,
-    ) -> Result<Option<Server<'_>>, Box<dyn std::error::Error + Send + Sync>> {
+    pub(super) async fn server(&self) -> Result<Option<Server<'_>>, Failure> {
         let Some(issuer) = &self.authorization_server else {
             return Ok(None);
         };
         symbolon::install_crypto();
-        let metadata = Metadata::fetch(&Forwarder::new(None)?, issuer, None).await;
+        let url = Url::parse(issuer)?;
+        let http = Forwarder::new(&Roots::of(&url, None))?;
+        let metadata = Metadata::fetch(&http, issuer, None).await;
         let metadata = metadata.map_err(|error| {
             format!("{issuer} does not answer as the issuer of that name (mind a slash at its end): {error}")
         })?;
         Ok(Some(Server {
             arguments: self,
             issuer: issuer.clone(),
-            url: Url::parse(issuer)?,
+            url,
             revokes: metadata.text("revocation_endpoint").is_some(),
         }))
     }

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use hyper::header::HeaderMap;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
@@ -33,7 +33,6 @@ struct Answers {
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    pub method: Method,
     pub path: String,
     pub headers: HeaderMap,
     pub body: String,
@@ -136,7 +135,6 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
     }
     let mut state = server.state.lock().unwrap();
     state.received.push(Asked {
-        method: parts.method,
         path: parts.uri.to_string(),
         headers: parts.headers,
         body: String::from_utf8_lossy(&body).into_owned(),

@@ -1,0 +1,12 @@
+//! The gateway as a reverse proxy, between clients and resource servers that a test has in hand.
+
+mod bodies;
+mod connections;
+mod cors;
+mod denials;
+mod fields;
+mod limits;
+mod outages;
+mod routing;
+mod shutdown;
+mod tls;

@@ -1,0 +1,87 @@
+//! An authorization server whose key a test has in hand: it signs what no token service of ours would.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use symbolon::keys;
+use symbolon::store::EntryStore as _;
+use symbolon_core::{Algorithm, Lineage, Profile, SigningKey, Stored, TokenKind};
+use tempfile::TempDir;
+
+use super::{CLIENT, Deployment, SCOPE, canary};
+
+/// It, and the file with its JWK Set.
+pub struct Issuer {
+    key: SigningKey,
+    folder: TempDir,
+}
+
+const NAME: &str = "https://id.example";
+
+impl Issuer {
+    pub fn new() -> Self {
+        let issuer = Self {
+            key: SigningKey::generate(Algorithm::Es256).unwrap(),
+            folder: tempfile::tempdir().unwrap(),
+        };
+        let jwks = json!({ "keys": [issuer.key.public_jwk()] });
+        std::fs::write(issuer.jwks(), jwks.to_string()).unwrap();
+        issuer
+    }
+
+    /// As an operator describes it.
+    pub fn config(&self) -> keys::Config {
+        keys::Config {
+            issuer: NAME.into(),
+            profile: Profile::Rfc9068,
+            algorithms: vec![Algorithm::Es256],
+            tokens: TokenKind::Signature,
+            max_lifetime: Duration::from_secs(3600),
+            keys: keys::Source::File(self.jwks()),
+        }
+    }
+
+    /// Claims that the gateway takes.
+    pub fn claims(deployment: &Deployment) -> Value {
+        let now = symbolon::clock::Clock::now(&*deployment.clock).as_secs();
+        let id = symbolon_core::base64url::encode(&symbolon_core::random::<16>());
+        json!({
+            "iss": NAME, "aud": deployment.api.url(), "sub": CLIENT, "client_id": CLIENT, "scope": SCOPE,
+            "iat": now, "exp": now + 600, "jti": id,
+        })
+    }
+
+    /// Signs the claims, splits the JWT and publishes one half; gives the other.
+    pub async fn publish(&self, deployment: &Deployment, claims: &Value) -> String {
+        self.publish_changed(deployment, claims, |_| {}).await
+    }
+
+    /// The same, with an entry that somebody has written to.
+    pub async fn publish_changed(
+        &self,
+        deployment: &Deployment,
+        claims: &Value,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> String {
+        let jwt = self.key.sign("at+jwt", claims).unwrap();
+        canary(jwt.expose());
+        let (token, half) = jwt.split(TokenKind::Signature, Lineage::default()).unwrap();
+        let mut octets = half.seal(&token, &deployment.process.secrets).as_bytes().to_vec();
+        change(&mut octets);
+        let Stored::Live(entry) = Stored::from_bytes(&octets).unwrap() else {
+            panic!("no entry");
+        };
+        let later = symbolon::clock::Clock::now(&*deployment.clock).plus(Duration::from_secs(600));
+        deployment
+            .store
+            .publish(token.entry_key(), &entry, later)
+            .await
+            .unwrap();
+        token.expose().to_owned()
+    }
+
+    fn jwks(&self) -> PathBuf {
+        self.folder.path().join("jwks.json")
+    }
+}
