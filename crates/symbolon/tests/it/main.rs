@@ -11,5 +11,6 @@ mod gateway;
 mod keys;
 mod program;
 mod revocation;
+mod rotation;
 mod support;
 mod token_service;

@@ -183,6 +183,33 @@ fn a_signing_key_is_made_once() {
 }
 
 #[test]
+fn a_key_that_is_to_follow_is_made_beside_the_one_that_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let rotate = || Program::run(&["keys", "rotate", "--data", data], "");
+    let nothing = failure(&rotate());
+    assert!(nothing.ends_with("no key is there to follow"), "{nothing}");
+    success(&Program::run(&["keys", "generate", "--data", data], ""));
+    let said = success(&rotate());
+    let next = folder.path().join("signing-key-ES256.next.json");
+    let key: Value = serde_json::from_str(&fs::read_to_string(&next).unwrap()).unwrap();
+    canary(key["pkcs8"].as_str().unwrap());
+    let kid = key["kid"].as_str().unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "kid {kid} is published within a minute of the token service's running, and signs 11 minutes later\n"
+        )
+    );
+    assert_eq!(fs::metadata(&next).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = failure(&rotate());
+    assert!(
+        again.ends_with("a key that is to follow is there already"),
+        "{again}"
+    );
+}
+
+#[test]
 fn secrets_are_fresh_and_of_the_form_that_is_read() {
     let secret = |arguments: &[&str]| {
         let text = success(&Program::run(&[&["keys", "secret"], arguments].concat(), ""));
