@@ -11,13 +11,13 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
-use serde_json::json;
-use symbolon_core::equal_in_constant_time;
+use serde_json::{Value, json};
+use symbolon_core::{Lineage, RecordId, UnixTime, base64url, equal_in_constant_time};
 use zeroize::Zeroizing;
 
 use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
-use crate::resolve::Outage;
+use crate::resolve::{Outage, Resolver, Seen, State as TokenState};
 use crate::revocations::{Asker, Revocations};
 use crate::revoke::Revoker;
 
@@ -51,16 +51,23 @@ impl fmt::Debug for Token {
 pub struct Admin {
     token: Option<Token>,
     revoker: Arc<Revoker>,
+    resolver: Resolver,
     revocations: Arc<Revocations>,
     had_keys: AtomicBool,
 }
 
 impl Admin {
     /// Acts for operators who bring `token`.
-    pub fn new(token: Option<Token>, revoker: Arc<Revoker>, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        token: Option<Token>,
+        revoker: Arc<Revoker>,
+        resolver: Resolver,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         Self {
             token,
             revoker,
+            resolver,
             revocations,
             had_keys: AtomicBool::new(false),
         }
@@ -75,6 +82,7 @@ impl Admin {
             )
             .route("/ready", get(ready))
             .route("/revoke", post(revoke))
+            .route("/lookup", post(lookup))
             .with_state(self)
     }
 
@@ -126,6 +134,25 @@ impl Admin {
         Ok(())
     }
 
+    /// Tells what there is of a token. Its claims are told if they are asked for: who has the token may see them, if he
+    /// is an operator; a client has it too, and may not.
+    async fn lookup(&self, headers: &HeaderMap, body: RequestBody) -> Result<Value, Refused> {
+        if !self.is_operator(headers) {
+            return Err(Refused::Operator);
+        }
+        let form = Form::read(headers, body).await?;
+        let text = form.one("token").ok_or(Refused::Request("no token"))?;
+        let token = self
+            .resolver
+            .parse(text)
+            .map_err(|_| Refused::Request("that is no opaque token of an issuer here"))?;
+        let with_claims = form.one("claims") == Some("true");
+        let seen = self.resolver.look(&token).await?;
+        let token = self.resolver.correlation_id(&token);
+        tracing::info!(token, with_claims, "looked up by an operator");
+        Ok(described(&seen, with_claims))
+    }
+
     /// The issuer that is meant; it need not be named where there is one.
     fn issuer(&self, named: Option<&str>) -> Result<String, Refused> {
         let mut issuers = self.revoker.issuers();
@@ -169,6 +196,41 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
     http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": waits_for }))
 }
 
+async fn lookup(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {
+    match admin.lookup(&headers, body).await {
+        Ok(seen) => http::json(StatusCode::OK, &seen),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+fn described(seen: &Seen, with_claims: bool) -> Value {
+    let (state, revoked_by, reason) = match &seen.state {
+        TokenState::Absent => ("absent", None, None),
+        TokenState::Live => ("live", None, None),
+        TokenState::Revoked(kind) => ("revoked", Some(format!("{kind:?}").to_lowercase()), None),
+        TokenState::Rejected(rejection) => ("refused", None, Some(rejection.to_string())),
+        TokenState::Unreadable(error) => ("unreadable", None, Some(error.to_string())),
+    };
+    let id = |id: &RecordId| (!id.is_none()).then(|| base64url::encode(id.as_bytes()));
+    let Lineage { grant, session, mark } = &seen.lineage;
+    let mark = (!mark.is_none()).then(|| format!("{}-{}", mark.milliseconds, mark.counter));
+    let mut described = json!({
+        "state": state, "revoked_by": revoked_by, "reason": reason,
+        "expires_at": seen.expires_at.map(UnixTime::as_secs),
+        "grant": id(grant), "session": id(session), "mark": mark,
+    });
+    if let Some(jwt) = seen.jwt.as_ref().filter(|_| with_claims) {
+        for (name, part) in ["header", "claims"]
+            .into_iter()
+            .zip(jwt.signing_input().split('.'))
+        {
+            let octets = Zeroizing::new(base64url::decode(part).unwrap_or_default());
+            described[name] = serde_json::from_slice(&octets).unwrap_or_default();
+        }
+    }
+    described
+}
+
 async fn revoke(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {
     match admin.revoke(&headers, body).await {
         Ok(()) => http::json(StatusCode::OK, &json!({ "status": "revoked" })),
@@ -193,8 +255,8 @@ impl Refused {
             }
             Self::Request(why) => http::error(StatusCode::BAD_REQUEST, "invalid_request", why),
             Self::Outage(outage) => {
-                tracing::error!(?outage, "an operator's revocation was not done");
-                let why = "the revocation was not acknowledged; repeat it";
+                tracing::error!(?outage, "what an operator asked for was not done");
+                let why = "it was not acknowledged; repeat it";
                 let response = http::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
                 with(response, RETRY_AFTER, "1")
             }

@@ -20,6 +20,8 @@ mod check;
 mod dev;
 mod init;
 mod keys;
+mod lookup;
+mod operator;
 mod revoke;
 mod serve;
 mod token;
@@ -60,6 +62,8 @@ enum Command {
     Keys(keys::Command),
     /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener
     Revoke(revoke::Arguments),
+    /// Tells what there is of a token (on standard input), through the admin listener
+    Lookup(lookup::Arguments),
 }
 
 impl Symbolon {
@@ -74,6 +78,7 @@ impl Symbolon {
             Command::Token(command) => token::run(&command),
             Command::Keys(command) => keys::run(command),
             Command::Revoke(arguments) => revoke::run(arguments).await,
+            Command::Lookup(arguments) => lookup::run(arguments).await,
         }
     }
 }

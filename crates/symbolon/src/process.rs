@@ -116,6 +116,7 @@ impl Process {
             let admin = Admin::new(
                 settings.token,
                 Arc::new(shared.revoker()),
+                shared.resolver(),
                 shared.revocations.clone(),
             );
             (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))

@@ -9,6 +9,7 @@ mod documents;
 mod flow;
 mod gateway;
 mod keys;
+mod lookup;
 mod program;
 mod revocation;
 mod rotation;

@@ -323,6 +323,59 @@ async fn revoke_asks_the_admin_listener() {
     dev.end("-INT").await;
 }
 
+// --- symbolon lookup
+
+#[tokio::test]
+async fn lookup_asks_the_admin_listener() {
+    let dev = Dev::start(TokenKind::Salted).await;
+    let admin = format!("http://127.0.0.1:{}", dev.ports[3]);
+    let token_file = dev.data().join("admin-token");
+    let lookup = |more: &[&str], input: &str| {
+        let arguments = [
+            "lookup",
+            "--admin",
+            &admin,
+            "--token-file",
+            token_file.to_str().unwrap(),
+        ];
+        Program::run(&[&arguments, more].concat(), input)
+    };
+    let shown = Shown::read(&dev.shown);
+    let said = success(&lookup(&[], &shown.token));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("state       live", "mark        0-1"));
+    let ends: u64 = lines[1].strip_prefix("expires at  ").unwrap().parse().unwrap();
+    assert_eq!(lines.len(), 3);
+
+    let said = success(&lookup(&["--claims"], &shown.token));
+    let (_, parts) = said.split_once("header ").unwrap();
+    let (header, claims) = parts.split_once("claims ").unwrap();
+    let header: Value = serde_json::from_str(header).unwrap();
+    let claims: Value = serde_json::from_str(claims).unwrap();
+    assert_eq!((&header["typ"], &claims["exp"]), (&json!("at+jwt"), &json!(ends)));
+
+    let arguments = [
+        "revoke",
+        "--admin",
+        &admin,
+        "--token-file",
+        token_file.to_str().unwrap(),
+    ];
+    success(&Program::run(&arguments, &shown.token));
+    let said = success(&lookup(&["--claims"], &shown.token));
+    assert!(
+        said.starts_with("state       revoked\nrevoked by  token\nexpires at  "),
+        "{said}"
+    );
+    assert!(!said.contains("claims"), "nothing is left of it");
+
+    assert_eq!(
+        failure(&lookup(&[], "not a token")),
+        "symbolon: not looked up (400 Bad Request): that is no opaque token of an issuer here"
+    );
+    dev.end("-INT").await;
+}
+
 // --- Usage
 
 #[test]

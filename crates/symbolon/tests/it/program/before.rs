@@ -39,6 +39,25 @@ async fn dev_before_a_server_prints_lines_that_work_with_the_users_client() {
         let output = bash(&lines.replace("CLIENT:SECRET", "app:canary-client-secret"));
         assert_eq!(statuses(&output), ["200", "200", "401"], "{output}");
         assert!(output.contains(checked), "{output}");
+
+        // What came of a code or brings a refresh token is of a grant.
+        let (_, operator) = dev.shown.split_once("An operator revokes with: ").unwrap();
+        let lookup = operator
+            .lines()
+            .next()
+            .unwrap()
+            .replace("symbolon revoke", "symbolon lookup");
+        let jwt = server.jwt(&json!({ "aud": audience }));
+        server.gives(&jwt, &json!({ "refresh_token": "canary-refresh-token" }));
+        let output = bash(&[ask.replace("CLIENT:SECRET", "app:canary-client-secret"), lookup].join("\n"));
+        let grant = output
+            .lines()
+            .find_map(|line| line.strip_prefix("grant       "))
+            .unwrap();
+        assert!(
+            output.starts_with("state       live\n") && grant.len() == 22,
+            "{output}"
+        );
         for said in [
             "introspection and logout stay the server's business",
             "openid-client 5 and older",
@@ -50,7 +69,7 @@ async fn dev_before_a_server_prints_lines_that_work_with_the_users_client() {
     }
     let paths: Vec<_> = server.asked().iter().map(|asked| asked.path.clone()).collect();
     let (token, revoke) = ("/realms/acme/token", "/realms/acme/revoke");
-    assert_eq!(paths, [token, revoke, token, revoke]);
+    assert_eq!(paths, [token, revoke, token, token, revoke, token]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
