@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use symbolon::config::SCHEMA;
 use symbolon::process::Process;
 use symbolon_core::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -64,6 +65,8 @@ enum Command {
     Revoke(revoke::Arguments),
     /// Tells what there is of a token (on standard input), through the admin listener
     Lookup(lookup::Arguments),
+    /// Prints a JSON Schema of the file that `serve` reads
+    Schema,
 }
 
 impl Symbolon {
@@ -79,6 +82,7 @@ impl Symbolon {
             Command::Keys(command) => keys::run(command),
             Command::Revoke(arguments) => revoke::run(arguments).await,
             Command::Lookup(arguments) => lookup::run(arguments).await,
+            Command::Schema => Ok(show(SCHEMA)?),
         }
     }
 }

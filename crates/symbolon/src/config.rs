@@ -7,6 +7,7 @@ mod advice;
 mod gateway;
 mod issuers;
 mod mistakes;
+mod schema;
 mod secret_source;
 mod table;
 mod token_service;
@@ -22,6 +23,7 @@ use toml_span::{Span, Spanned};
 
 pub use advice::{CLIENTS_THAT_CHECK_AT_HASH, route_name};
 pub use mistakes::Mistakes;
+pub use schema::SCHEMA;
 
 use self::gateway::Revocation;
 use self::table::{Reader, Table};

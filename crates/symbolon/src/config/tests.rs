@@ -13,7 +13,7 @@ use crate::token_service::Source;
 use crate::token_service::broker::{self, IdToken, Mode, Unsplittable};
 
 /// Everything that can be written.
-const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
+pub(super) const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
 data = "state"
 log = "json"
 
@@ -84,7 +84,7 @@ token = { file = "admin-token" }
 "#;
 
 /// A token service before another server, with everything that can be written of it.
-const ORIGIN: &str = r#"
+pub(super) const ORIGIN: &str = r#"
 [[issuers]]
 issuer = "https://id.example.com/realms/acme"
 profile = "keycloak"
@@ -111,7 +111,7 @@ path = "/orders"
 resource_server = "http://orders:3000"
 "#;
 
-const ENDPOINT: &str = r#"
+pub(super) const ENDPOINT: &str = r#"
 [[issuers]]
 issuer = "https://login.example.net/"
 algorithms = ["RS256"]
@@ -128,7 +128,7 @@ paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oau
 listen = "127.0.0.1:4600"
 "#;
 
-const MINIMAL: &str = r#"
+pub(super) const MINIMAL: &str = r#"
 [[issuers]]
 issuer = "http://localhost:4601"
 algorithms = ["ES256"]

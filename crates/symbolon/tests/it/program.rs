@@ -376,6 +376,15 @@ async fn lookup_asks_the_admin_listener() {
     dev.end("-INT").await;
 }
 
+// --- symbolon schema
+
+#[test]
+fn schema_prints_a_json_schema() {
+    let schema: Value = serde_json::from_str(&success(&Program::run(&["schema"], ""))).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert!(jsonschema::draft202012::new(&schema).is_ok());
+}
+
 // --- Usage
 
 #[test]
