@@ -9,12 +9,12 @@ use zeroize::Zeroizing;
 use crate::base64url;
 use crate::crypto::{self, Key, NONCE_OCTETS, TAG_OCTETS};
 use crate::jwt::{MAX_SIGNING_INPUT, UnverifiedJwt};
-use crate::record::{GrantId, Mark, RecordId, SessionId};
+use crate::record::{GrantId, Lineage, Mark, RecordId, SessionId};
 #[cfg(test)]
 use crate::secret::Secret;
 use crate::secret::Secrets;
 use crate::time::UnixTime;
-use crate::token::{EntryKey, OpaqueToken, TokenError};
+use crate::token::{EntryKey, OpaqueToken, TokenError, TokenKind};
 
 /// What a store keeps of one token: header and payload, sealed under a key that only the opaque token yields.
 #[derive(Clone, PartialEq, Eq)]
@@ -25,17 +25,6 @@ pub struct Entry(Box<[u8]>);
 pub struct OpenEntry {
     signing_input: Zeroizing<String>,
     lineage: Lineage,
-}
-
-/// What a token service knows of a token besides its claims, so that it can be revoked with its kin.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lineage {
-    /// The grant it came of.
-    pub grant: GrantId,
-    /// The session it lives in.
-    pub session: SessionId,
-    /// The log's last id when its token request began.
-    pub mark: Mark,
 }
 
 /// What is written over an entry when its token is revoked; it outlives the token.
@@ -102,6 +91,14 @@ const _: () = {
     assert!(FIXED_OCTETS + MAX_SIGNING_INPUT == blocks * PADDING_STEP);
 };
 
+impl UnverifiedJwt {
+    /// Cuts it into the client's half and the store's, which carries `lineage` along.
+    pub fn split(&self, kind: TokenKind, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
+        let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
+        Ok((token, OpenEntry::new(self.signing_input(), lineage)))
+    }
+}
+
 impl OpenEntry {
     pub(crate) fn new(signing_input: &str, lineage: Lineage) -> Self {
         Self {
@@ -115,9 +112,8 @@ impl OpenEntry {
         self.lineage
     }
 
-    /// Whether `jwt` is what it was split from.
-    pub fn is_half_of(&self, jwt: &crate::VerifiedJwt) -> bool {
-        self.signing_input.as_str() == jwt.signing_input()
+    pub(crate) fn signing_input(&self) -> &str {
+        &self.signing_input
     }
 
     /// Seals it for the store, under the newest secret and a fresh nonce.
@@ -339,7 +335,7 @@ pub(crate) fn open_without_secret(entry: &Entry, token: &OpaqueToken) -> Result<
     entry.open_with(token, &key(&[], token))
 }
 
-/// What can only be shown where keys are seen. Everything else that a hostile store can and cannot do is in
+/// Splitting, and what can only be shown where keys are seen. Everything else that a hostile store can and cannot do is in
 /// `tests/hostile_store.rs`, through the public API.
 #[cfg(test)]
 mod tests {
@@ -349,6 +345,25 @@ mod tests {
     use crate::Algorithm;
 
     const INFO: &[u8] = b"symbolon entry v1";
+
+    // BR-13: the tag of a JWE, ES512, ML-DSA; and a text that a client could spell otherwise.
+    #[test]
+    fn a_signature_that_is_no_opaque_token_is_not_split() {
+        for (signature, error) in [
+            ("A".repeat(22), TokenError::Length),
+            ("A".repeat(176), TokenError::Length),
+            ("A".repeat(1401), TokenError::Length),
+            ("A".repeat(85) + "B", TokenError::NotCanonical),
+        ] {
+            let jwt = UnverifiedJwt::parse(Zeroizing::new(format!("e30.e30.{signature}"))).unwrap();
+            for kind in [TokenKind::Signature, TokenKind::Salted] {
+                assert_eq!(
+                    jwt.split(kind, Lineage::default()).unwrap_err(),
+                    SplitError(error)
+                );
+            }
+        }
+    }
 
     // ST-11: HMAC hashes keys of more than 64 octets, and the hash of the token is the entry key, which is public.
     #[test]

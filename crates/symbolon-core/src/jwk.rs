@@ -95,39 +95,18 @@ impl JwkSet {
         if jwks.len() > MAX_KEYS {
             return Err(JwkSetError::Size);
         }
-        let members: Vec<_> = jwks
-            .iter()
-            .map(|jwk| {
-                if let json::Value::Object(jwk) = jwk {
-                    Some(jwk)
-                } else {
-                    None
-                }
-            })
-            .collect();
         if provenance == Provenance::Configured {
-            refuse_mixed(members.iter().flatten().copied())?;
+            refuse_mixed(jwks.iter().filter_map(as_object))?;
         }
-
         let (mut keys, mut skipped) = (Vec::new(), Vec::new());
-        for (index, jwk) in members.into_iter().enumerate() {
-            match jwk
-                .ok_or(SkipReason::Malformed)
-                .and_then(|jwk| Jwk::read(jwk, allowed, provenance))
-            {
+        for (index, jwk) in jwks.iter().enumerate() {
+            let jwk = as_object(jwk).ok_or(SkipReason::Malformed);
+            match jwk.and_then(|jwk| Jwk::read(jwk, allowed, provenance)) {
                 Ok(key) => keys.push((index, key)),
                 Err(reason) => skipped.push(Skipped { index, reason }),
             }
         }
-        let ambiguous: Vec<usize> = (0..keys.len())
-            .filter(|&at| is_ambiguous(&keys, at))
-            .map(|at| keys[at].0)
-            .collect();
-        skipped.extend(ambiguous.iter().map(|&index| Skipped {
-            index,
-            reason: SkipReason::AmbiguousKid,
-        }));
-        keys.retain(|(index, _)| !ambiguous.contains(index));
+        skipped.extend(take_ambiguous(&mut keys));
         Ok(Self {
             keys: keys.into_iter().map(|(_, key)| key).collect(),
             skipped,
@@ -207,10 +186,30 @@ fn refuse_mixed<'a>(jwks: impl Iterator<Item = &'a Object>) -> Result<(), JwkSet
     }
 }
 
+/// Takes out every key that shares its `kid` and algorithm with another one.
+fn take_ambiguous(keys: &mut Vec<(usize, Jwk)>) -> Vec<Skipped> {
+    let ambiguous: Vec<_> = (0..keys.len())
+        .filter(|&at| is_ambiguous(keys, at))
+        .map(|at| Skipped {
+            index: keys[at].0,
+            reason: SkipReason::AmbiguousKid,
+        })
+        .collect();
+    keys.retain(|(index, _)| ambiguous.iter().all(|skipped| skipped.index != *index));
+    ambiguous
+}
+
 fn is_ambiguous(keys: &[(usize, Jwk)], at: usize) -> bool {
     let (_, key) = &keys[at];
     let same = |(_, other): &&(usize, Jwk)| other.kid == key.kid && other.algorithm == key.algorithm;
     key.kid.is_some() && keys.iter().filter(same).count() > 1
+}
+
+fn as_object(jwk: &json::Value) -> Option<&Object> {
+    match jwk {
+        json::Value::Object(members) => Some(members),
+        _ => None,
+    }
 }
 
 fn is_symmetric(jwk: &Object) -> bool {
@@ -495,6 +494,27 @@ mod tests {
         let long = with(&jwk, "e", json!(base64url::encode(&[1; 5])));
         assert_eq!(reason(&long, &Algorithm::ALL), Some(SkipReason::Size));
         assert_eq!(reason(&with(&jwk, "e", json!("Aw")), &Algorithm::ALL), None);
+    }
+
+    // TS-03: RFC 7518 §3.2 asks for as many octets as the hash has.
+    #[test]
+    fn a_symmetric_key_is_as_long_as_the_hash_or_not_used() {
+        for (algorithm, least) in [
+            (Algorithm::Hs256, 32),
+            (Algorithm::Hs384, 48),
+            (Algorithm::Hs512, 64),
+        ] {
+            let skipped = |octets: usize| {
+                let k = base64url::encode(&vec![7; octets]);
+                let jwk = json!({ "kty": "oct", "k": k, "alg": algorithm.name() });
+                let jwks = json!({ "keys": [jwk] }).to_string();
+                let set = JwkSet::parse(jwks.as_bytes(), &[algorithm], Provenance::Configured).unwrap();
+                set.skipped().first().map(|skipped| skipped.reason)
+            };
+            assert_eq!(skipped(least), None, "{algorithm}");
+            assert_eq!(skipped(least - 1), Some(SkipReason::Size), "{algorithm}");
+            assert_eq!(skipped(0), Some(SkipReason::Size), "{algorithm}");
+        }
     }
 
     #[test]

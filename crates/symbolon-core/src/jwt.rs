@@ -5,7 +5,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use crate::base64url;
-use crate::entry::{Lineage, OpenEntry, SplitError};
+use crate::record::Lineage;
 use crate::time::UnixTime;
 use crate::token::{OpaqueToken, TokenKind};
 
@@ -66,12 +66,6 @@ impl UnverifiedJwt {
             glued: Some((kind, lineage)),
             ..Self::parse(text)?
         })
-    }
-
-    /// Cuts it into the client's half and the store's, which carries `lineage` along.
-    pub fn split(&self, kind: TokenKind, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
-        let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
-        Ok((token, OpenEntry::new(self.signing_input(), lineage)))
     }
 
     /// Whether its signature can be an opaque token, and its header is one of a JWS. Says nothing of whether to.
@@ -141,7 +135,6 @@ impl std::error::Error for JwtError {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::TokenError;
 
     // GW-30, BR-13
     #[test]
@@ -184,25 +177,6 @@ mod tests {
         assert!(of(MAX_SIGNING_INPUT, 86).is_ok());
         assert_eq!(of(MAX_SIGNING_INPUT + 1, 86).unwrap_err(), JwtError::Length);
         assert_eq!(of(7, MAX_SIGNING_INPUT + 2048).unwrap_err(), JwtError::Length);
-    }
-
-    // BR-13: the tag of a JWE, ES512, ML-DSA; and a text that a client could spell otherwise.
-    #[test]
-    fn a_signature_that_is_no_opaque_token_is_not_split() {
-        for (signature, error) in [
-            ("A".repeat(22), TokenError::Length),
-            ("A".repeat(176), TokenError::Length),
-            ("A".repeat(1401), TokenError::Length),
-            ("A".repeat(85) + "B", TokenError::NotCanonical),
-        ] {
-            let jwt = parse(&format!("e30.e30.{signature}")).unwrap();
-            for kind in [TokenKind::Signature, TokenKind::Salted] {
-                assert_eq!(
-                    jwt.split(kind, Lineage::default()).unwrap_err(),
-                    SplitError(error)
-                );
-            }
-        }
     }
 
     fn parse(text: &str) -> Result<UnverifiedJwt, JwtError> {

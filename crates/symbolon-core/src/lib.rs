@@ -65,10 +65,10 @@ mod verify;
 
 pub use algorithm::Algorithm;
 pub use crypto::equal_in_constant_time;
-pub use entry::{Entry, EntryError, Lineage, OpenEntry, SplitError, Stored, Tombstone};
+pub use entry::{Entry, EntryError, OpenEntry, SplitError, Stored, Tombstone};
 pub use jwk::{JwkSet, JwkSetError, Provenance, SkipReason, Skipped};
 pub use jwt::{JwtError, MAX_SIGNING_INPUT, UnverifiedJwt};
-pub use record::{GrantId, Mark, NotARecord, Record, RecordId, RecordType, SessionId};
+pub use record::{GrantId, Lineage, Mark, NotARecord, Record, RecordId, RecordType, SessionId};
 pub use secret::{Secret, SecretError, Secrets};
 pub use signing::{SigningError, SigningKey};
 pub use time::UnixTime;

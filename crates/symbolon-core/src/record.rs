@@ -27,6 +27,17 @@ pub type GrantId = RecordId;
 /// The identifier of the record that would end a token's session. All zero means none.
 pub type SessionId = RecordId;
 
+/// What a token service knows of a token besides its claims, so that it can be revoked with its kin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lineage {
+    /// The grant it came of.
+    pub grant: GrantId,
+    /// The session it lives in.
+    pub session: SessionId,
+    /// The log's last id when its token request began.
+    pub mark: Mark,
+}
+
 /// What kind of thing a record kills. The numbers are the format's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

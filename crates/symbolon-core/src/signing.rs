@@ -224,6 +224,17 @@ mod tests {
         assert_eq!(jwk["kid"], key.kid());
     }
 
+    // TS-07: what repeats tells of its nonce; EdDSA and RSA signatures are functions of key and content.
+    #[test]
+    fn an_ecdsa_signature_comes_once() {
+        for algorithm in SigningKey::ALGORITHMS {
+            let key = SigningKey::generate(algorithm).unwrap();
+            let sign = || key.sign("at+jwt", &json!({})).unwrap();
+            let repeats = sign().expose() == sign().expose();
+            assert_eq!(repeats, algorithm != Algorithm::Es256, "{algorithm}");
+        }
+    }
+
     #[test]
     fn a_published_key_has_no_private_member() {
         for algorithm in SigningKey::ALGORITHMS {

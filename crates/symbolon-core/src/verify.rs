@@ -13,11 +13,11 @@ use zeroize::Zeroizing;
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::crypto;
-use crate::entry::{Lineage, OpenEntry, SplitError};
+use crate::entry::{OpenEntry, SplitError};
 use crate::json::{self, Object, Value};
 use crate::jwk::JwkSet;
 use crate::jwt::UnverifiedJwt;
-use crate::record::{RecordId, RecordType, SessionId};
+use crate::record::{Lineage, RecordId, RecordType, SessionId};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::{OpaqueToken, SignatureLengths, TokenKind};
@@ -255,11 +255,6 @@ impl VerifiedJwt {
         self.jwt.expose()
     }
 
-    /// Header and payload with their dot.
-    pub(crate) fn signing_input(&self) -> &str {
-        self.jwt.signing_input()
-    }
-
     /// The same JWT, known to be of that lineage: what it is from when it has been split.
     #[must_use]
     pub fn with_lineage(self, lineage: Lineage) -> Self {
@@ -269,6 +264,12 @@ impl VerifiedJwt {
     /// Cuts it into the client's half, of its issuer's kind, and the store's.
     pub fn split(&self, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
         self.jwt.split(self.issuer.tokens, lineage)
+    }
+
+    /// Whether no other JWT has the same opaque token: it is salted, or has a `jti` and so a signature of its own. Where
+    /// neither holds, two log-ins in one second can share one (RS256, EdDSA and HMAC give one content one signature).
+    pub fn is_split_uniquely(&self) -> bool {
+        self.issuer.tokens == TokenKind::Salted || self.claims.jti.is_some()
     }
 
     /// Whether `audience` is among its audiences.
@@ -350,6 +351,13 @@ impl VerifiedJwt {
         ]
         .into_iter()
         .flatten()
+    }
+}
+
+impl OpenEntry {
+    /// Whether `jwt` is what it was split from.
+    pub fn is_half_of(&self, jwt: &VerifiedJwt) -> bool {
+        self.signing_input() == jwt.jwt.signing_input()
     }
 }
 

@@ -4,14 +4,13 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use symbolon::config::SCHEMA;
+use symbolon::private_file;
 use symbolon::process::Process;
 use symbolon_core::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,25 +42,25 @@ pub(crate) struct Symbolon {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
+    /// Runs token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
     /// Writes the files of a common set-up, to start from
     Init(init::Arguments),
-    /// Whether a file is right; every mistake at once
+    /// Tells every mistake in a file at once, or that it is right; with --live, whether what it names fits
     Check(check::Arguments),
-    /// The roles that a file names
+    /// Runs the roles that a file names
     Serve {
-        /// The file
+        /// The configuration (TOML)
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// The pattern by hand, on standard input
+    /// Does the pattern by hand, on standard input
     #[command(subcommand)]
     Token(token::Command),
-    /// Keys and secrets
+    /// Makes keys and secrets
     #[command(subcommand)]
     Keys(keys::Command),
-    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener
+    /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener of a running process
     Revoke(revoke::Arguments),
     /// Tells what there is of a token (on standard input), through the admin listener
     Lookup(lookup::Arguments),
@@ -111,20 +110,12 @@ fn input() -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// What stands in a file that nobody but its owner may read, without the line end behind it.
+/// What stands in a file that nobody but its owner may use, without the line end behind it.
 fn private_text(path: &Path) -> Result<Zeroizing<String>, String> {
-    let read = || {
-        let mut file = File::open(path)?;
-        if file.metadata()?.permissions().mode() & 0o077 != 0 {
-            return Err(io::Error::other("others can read it (chmod 600)"));
-        }
-        let mut text = Zeroizing::new(String::new());
-        file.read_to_string(&mut text)?;
-        let end = text.trim_end().len();
-        text.truncate(end);
-        Ok(text)
-    };
-    read().map_err(|error| format!("{}: {error}", path.display()))
+    let mut text = private_file::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let end = text.trim_end().len();
+    text.truncate(end);
+    Ok(text)
 }
 
 /// Writes to standard output. Whoever reads it may have seen enough and be gone (`| head`): that is no failure.
@@ -174,8 +165,40 @@ fn keep_memory_private() {
     let _ = nix::sys::prctl::set_dumpable(false);
 }
 
+/// Takes as many descriptors as the system lets this process have. The usual 1,024 are fewer than a listener takes
+/// connections: whoever holds so many on one of them would leave none to the others, nor to resource servers.
+fn take_all_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let taken = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most).map(|()| most));
+    match taken {
+        Ok(most) if most < ENOUGH_DESCRIPTORS => {
+            tracing::warn!(
+                most,
+                "few files may be open: raise the limit (ulimit -n, LimitNOFILE) or lower max_connections"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "the limit of open files was not raised"),
+    }
+}
+
+/// For a gateway with as many connections as it takes unless it is told another number, and as many behind it.
+const ENOUGH_DESCRIPTORS: u64 = 20_000;
+
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    // HT-07
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, most - 1, most).unwrap();
+        super::take_all_descriptors();
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE), Ok((most, most)));
+    }
+
     // OP-01, OP-03
     #[test]
     fn memory_goes_into_no_core_dump() {

@@ -466,7 +466,7 @@ fn with_dashes(name: &str) -> Cow<'_, str> {
 }
 
 /// Exact names, with dashes, in order.
-const FORGED: [&str; 41] = [
+const FORGED: [&str; 39] = [
     "cf-connecting-ip",
     "client-cert",
     "client-cert-chain",
@@ -477,7 +477,6 @@ const FORGED: [&str; 41] = [
     "front-end-https",
     // CGI makes it the variable that clients of ours would take their proxy from (CVE-2016-5385).
     "proxy",
-    "remote-user",
     "ssl-client-cert",
     "true-client-ip",
     "x-client-cert",
@@ -497,7 +496,6 @@ const FORGED: [&str; 41] = [
     "x-original-uri",
     "x-original-url",
     "x-real-ip",
-    "x-remote-user",
     "x-rewrite-url",
     "x-roles",
     "x-scheme",
@@ -510,18 +508,28 @@ const FORGED: [&str; 41] = [
     "x-user-roles",
     "x-userinfo",
 ];
-const FORGED_PREFIXES: [&str; 11] = [
+const FORGED_PREFIXES: [&str; 19] = [
+    "cf-access-",
+    // Names, groups and addresses beside the user, each believed as much (Authelia; Kubernetes with `x-`).
+    "remote-",
+    "tailscale-",
     "x-amzn-oidc-",
     "x-auth-request-",
     "x-authenticated-",
+    "x-authentik-",
     "x-consumer-",
     "x-credential-",
     "x-envoy-",
     "x-goog-authenticated-user-",
     "x-goog-iap-",
     "x-ms-client-principal",
+    "x-pomerium-",
+    "x-remote-",
     "x-ssl-client-",
     "x-symbolon-",
+    "x-vouch-",
+    // Grafana's.
+    "x-webauth-",
 ];
 /// Fields that say where a message ends: no other spelling of them passes.
 const NEVER_RESPELLED: [&str; 2] = ["content-length", "transfer-encoding"];

@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod private_file;
 pub mod process;
 
 pub mod keys;

@@ -171,7 +171,7 @@ struct Socket {
 }
 
 /// How long a client may go on sending after the last answer (RFC 9112 §9.6).
-const LINGER: Duration = Duration::from_secs(1);
+const LINGER: Duration = Duration::from_secs(2);
 
 impl Socket {
     fn new(stream: TcpStream, stall: Duration) -> Self {

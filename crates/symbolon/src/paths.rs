@@ -1,7 +1,7 @@
 //! A path, in every way in which a server might read it.
 
 /// Whether any step of [`STEPS`] makes another path of it.
-fn has_other_readings(path: &str) -> bool {
+pub(crate) fn has_other_readings(path: &str) -> bool {
     path.bytes()
         .any(|octet| octet.is_ascii_uppercase() || !octet.is_ascii() || b"%;\\".contains(&octet))
         || path.contains("//")
@@ -10,28 +10,24 @@ fn has_other_readings(path: &str) -> bool {
         || path.ends_with('.')
 }
 
-/// What resource servers do to a path before they look at it. Each step is one that some server takes.
+/// What resource servers do to a path before they look at it, besides folding its case. Each step is one that some
+/// server takes.
 const STEPS: [fn(&str) -> String; 8] = [
     decode,
+    decode_wide,
     cut,
     backslashes,
     drop_parameters,
     merge_slashes,
     resolve_dots,
     drop_endings,
-    fold_case,
 ];
 /// Most readings of one path, and most octets of them together: a stranger decides how many there are.
 const MAX_READINGS: (usize, usize) = (64, 64 * 1024);
 
 /// What resource servers, and proxies before them, make of a path: all steps, in every order, as often as they change
 /// something. None if there is no end to it.
-///
-/// The usual path, which everybody reads as it is written, has no other reading.
 pub(crate) fn readings(path: &str) -> Option<Vec<String>> {
-    if !has_other_readings(path) {
-        return Some(Vec::new());
-    }
     let mut readings = vec![path.to_owned()];
     let mut octets = path.len();
     let mut next = 0;
@@ -64,6 +60,28 @@ fn decode(path: &str) -> String {
         rest = if escaped.is_some() { &after[2..] } else { after };
     }
     String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// `%u002e` is a dot to IIS.
+fn decode_wide(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut parts = path.split('%');
+    decoded.extend(parts.next());
+    for part in parts {
+        let escaped = part
+            .strip_prefix(['u', 'U'])
+            .and_then(|rest| rest.split_at_checked(4))
+            .filter(|(digits, _)| digits.bytes().all(|octet| octet.is_ascii_hexdigit()))
+            .and_then(|(digits, rest)| Some((u32::from_str_radix(digits, 16).ok()?, rest)));
+        match escaped {
+            Some((code, rest)) => {
+                decoded.push(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER));
+                decoded.push_str(rest);
+            }
+            None => decoded.extend(["%", part]),
+        }
+    }
+    decoded
 }
 
 fn hex(digit: u8) -> Option<u8> {
@@ -129,6 +147,10 @@ fn drop_endings(path: &str) -> String {
 }
 
 /// As servers do that know more letters than ASCII has: `K` may be written as the sign of Kelvin.
-fn fold_case(path: &str) -> String {
-    path.to_uppercase().to_lowercase()
+pub(crate) fn fold_case(path: &str) -> String {
+    if path.is_ascii() {
+        path.to_ascii_lowercase()
+    } else {
+        path.to_uppercase().to_lowercase()
+    }
 }

@@ -1,10 +1,8 @@
 //! From settings to running roles, and to their end.
 
 use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +14,6 @@ use symbolon_core::{Secret, SecretError, Secrets, UnixTime};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
-use zeroize::Zeroizing;
 
 use crate::admin::Admin;
 use crate::clock::Clock;
@@ -26,7 +23,9 @@ use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Limits, Shutdown, Stop};
+use crate::private_file;
 use crate::publish::Publisher;
+use crate::request;
 use crate::resolve::Resolver;
 use crate::revocations::Revocations;
 use crate::revoke::Revoker;
@@ -288,6 +287,10 @@ impl Endpoints {
 
 impl Handler for Endpoints {
     async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        // Credentials come here too, over the same connections: what the gateway does not believe, we do not.
+        if let Err(refusal) = request::check_message(&request) {
+            return refusal.into_response();
+        }
         match self
             .router
             .clone()
@@ -349,22 +352,12 @@ fn secret_in(data: &Path) -> Result<Secret, StartError> {
     let path = data.join("secret");
     let failed =
         |reason: &dyn fmt::Display| StartError(format!("deployment secret {}: {reason}", path.display()));
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let mode = std::fs::metadata(&path)
-                .map_err(|error| failed(&error))?
-                .permissions()
-                .mode();
-            if mode & 0o077 != 0 {
-                return Err(failed(&"others can read it (chmod 600)"));
-            }
-            Zeroizing::new(text)
-                .parse()
-                .map_err(|error: SecretError| failed(&error))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    match private_file::read(&path) {
+        Ok(text) => text.parse().map_err(|error: SecretError| failed(&error)),
+        Err(error) if error.is_missing() => {
             let secret = Secret::generate(NonZeroU8::MIN);
-            mint::write_private(&path, secret.expose().as_bytes()).map_err(|error| failed(&error))?;
+            let written = private_file::write(&path, secret.expose().as_bytes());
+            written.map_err(|error| failed(&error))?;
             Ok(secret)
         }
         Err(error) => Err(failed(&error)),

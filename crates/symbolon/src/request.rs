@@ -38,9 +38,14 @@ const MAX_FIELD: usize = 16 * 1024;
 /// case of letters: a resource server might know another one than we.
 const REFUSED_METHODS: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
 
-/// Whom it is for, if it is a request that everybody reads alike.
+/// Whom it is for, if it is a request that everybody reads alike and that may be forwarded.
 pub(crate) fn check<B>(request: &Request<B>) -> Result<Host, Refusal> {
     check_method(request.method())?;
+    check_message(request)
+}
+
+/// Whom it is for, if it is a request that everybody reads alike.
+pub(crate) fn check_message<B>(request: &Request<B>) -> Result<Host, Refusal> {
     check_sizes(request.uri(), request.headers())?;
     check_framing(request.headers())?;
     let host = Host::of(request.headers())?;

@@ -16,6 +16,7 @@ use symbolon::clock::SystemClock;
 use symbolon::config::Config;
 use symbolon::demo::DemoApi;
 use symbolon::forward::{Forwarder, RequestBody, Roots};
+use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, Source, mint};
@@ -27,7 +28,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Failure, Outcome, StopSignal, drain, show};
+use super::{Failure, Outcome, StopSignal, drain, show, take_all_descriptors};
 
 mod broker;
 
@@ -60,6 +61,7 @@ const READ_TOKEN: &str = r#"sed 's/.*"access_token" *: *"\([^"]*\)".*/\1/'"#;
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
+    take_all_descriptors();
     // Before there is a folder to leave behind.
     let mut stop = StopSignal::listen()?;
     let data = Folder::fresh()?;
@@ -78,7 +80,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
 async fn start(arguments: &Arguments, data: &Path) -> Result<(Process, String), Failure> {
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
     let operator_file = data.join("admin-token");
-    mint::write_private(&operator_file, operator.as_bytes())?;
+    private_file::write(&operator_file, operator.as_bytes())?;
     let common = Common {
         arguments,
         data,
@@ -303,14 +305,15 @@ fn to_try(arguments: &Arguments, client_secret: &str, operator_file: &Path) -> S
     let token_service = loopback(arguments.token_service);
     let gateway = loopback(arguments.gateway);
     let admin = loopback(arguments.admin);
+    let program = program();
     format!(
         "Try it, in another terminal: get a token, call the API, revoke the token (then call again: 401)
 
 TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials http://{token_service}/token | {READ_TOKEN})
-curl -i -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
-curl -i -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
+curl -iw '\\n' -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
+curl -iw '\\n' -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
 
-An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file {operator}
+An operator revokes with: echo $TOKEN | {program} revoke --admin http://{admin} --token-file {operator}
 
 Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
 ",
@@ -319,7 +322,12 @@ Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl
     )
 }
 
-/// A name as a shell takes it.
+/// This program, as a shell finds it: in the build's folder, most of the time, and not where the shell looks.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "symbolon".into(), |path| quoted(&path))
+}
+
+/// A path as a shell reads it.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 use symbolon::config::Config;
-use symbolon::token_service::mint;
+use symbolon::private_file;
 use symbolon_core::{Algorithm, Profile, Secret, base64url, random, sha256};
 use zeroize::Zeroizing;
 
@@ -89,7 +89,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         return Err(format!("{} is there already, and nothing was written", there.display()).into());
     }
     for (name, content) in &files {
-        mint::write_private(&at(name), content.as_bytes())
+        private_file::write(&at(name), content.as_bytes())
             .map_err(|error| format!("{}: {error}", at(name).display()))?;
     }
     write_new(&at(FILE), &text).map_err(|error| format!("{}: {error}", at(FILE).display()))?;

@@ -17,7 +17,7 @@ pub(super) enum Command {
         /// The data folder
         #[arg(long, value_name = "FOLDER")]
         data: PathBuf,
-        /// ES256, `EdDSA` or RS256
+        /// ES256, EdDSA or RS256
         #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
         algorithm: Algorithm,
     },

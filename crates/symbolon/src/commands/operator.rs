@@ -21,7 +21,7 @@ pub(super) struct Operator {
     /// The admin listener
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:4609")]
     admin: Url,
-    /// The file with the operators' token
+    /// The file with the operators' token, mode 0600
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
 }

@@ -13,7 +13,7 @@ pub(super) struct Arguments {
     /// The issuer of the JWT that is meant; may be left out where there is one
     #[arg(long, value_name = "URL", requires = "jti")]
     issuer: Option<String>,
-    /// The `jti` of the JWT that is meant; without it the opaque token is read from standard input
+    /// The jti of the JWT that is meant; without it the opaque token is read from standard input
     #[arg(long, value_name = "VALUE")]
     jti: Option<String>,
 }

@@ -8,7 +8,7 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::{store, telemetry};
 
-use super::{Outcome, StopSignal, drain};
+use super::{Outcome, StopSignal, drain, take_all_descriptors};
 
 pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
@@ -16,6 +16,7 @@ pub(super) async fn run(file: &Path) -> Outcome {
     for advice in config.advice() {
         tracing::info!("{advice}");
     }
+    take_all_descriptors();
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
     let store = store::open(&config.store, clock.clone());

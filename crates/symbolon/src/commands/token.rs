@@ -8,17 +8,17 @@ use super::{Outcome, input, show};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// JWT on standard input: what the client would hold, its entry key, and what is left
+    /// JWT in: the opaque token that its client would hold, the entry key, the JWS signing input
     Split {
         /// Add 16 random octets, so that the JWT does not contain the client's token
         #[arg(long)]
         salted: bool,
     },
-    /// Opaque token and JWS signing input, a line each, on standard input: the JWT, not verified
+    /// Opaque token and JWS signing input in, a line each: the JWT, not verified
     Glue,
-    /// Opaque token on standard input: its entry key
+    /// Opaque token in: its entry key
     Key,
-    /// JWT on standard input: its header and payload, not verified
+    /// JWT in: its header and payload, not verified
     Show,
 }
 

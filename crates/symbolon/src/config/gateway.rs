@@ -113,12 +113,12 @@ fn taken(
 fn routes(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Vec<Route>> {
     let routes = table.tables("routes", "write [[gateway.routes]]", |table| route(table, around))?;
     let places = routes.iter().filter_map(|(place, _)| place.as_ref());
-    let twice = "write another path: a route has this `host` and `path` already";
+    let twice = "write another path: a route has this `host` and `path` already, but perhaps for case";
     table.reader.refuse_repeated(places, twice);
     routes.into_iter().map(|(_, route)| route).collect()
 }
 
-/// A host and a path, at the place of the path.
+/// A host and a path in small letters, at the place of the path.
 type Place = Spanned<(Option<String>, String)>;
 
 fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>, Option<Route>) {
@@ -132,8 +132,10 @@ fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>
     let timeout = table.or("timeout", DEFAULT_TIMEOUT, values::duration("10ms", "1h"));
     let cors_origins = table.list("cors_origins", values::origin);
     let place = host.as_ref().zip(path.as_ref());
-    let place =
-        place.map(|(host, path)| Spanned::with_span((host.value.clone(), path.value.clone()), path.span));
+    // In one case: a resource server may not tell the others from it, and then neither path would be forwarded.
+    let place = place.map(|(host, path)| {
+        Spanned::with_span((host.value.clone(), path.value.to_ascii_lowercase()), path.span)
+    });
     let route = || {
         Some(Route {
             host: host?.value,

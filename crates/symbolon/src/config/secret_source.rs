@@ -1,17 +1,15 @@
 //! Secrets: never in the configuration itself, but in a file of their own or in the environment.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::io;
 
 use symbolon_core::{Secret, SecretError, Secrets};
-use toml_span::{Span, Spanned};
+use toml_span::Spanned;
 use zeroize::Zeroizing;
 
 use super::table::Table;
 use super::values;
 use crate::admin;
+use crate::private_file::{self, ReadError};
 
 /// The deployment secrets, if any are written; the first seals.
 pub(super) fn deployment_secrets(root: &mut Table<'_, '_>) -> Option<Secrets> {
@@ -56,8 +54,11 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         return None;
     }
     if let Some(Spanned { value: name, span }) = file {
-        let text = private_file(table, &table.reader.resolve(&name), span);
-        return table.reader.keep(span, text.map_err(|error| unreadable(&error)));
+        let text = private_file::read(&table.reader.resolve(&name)).map_err(|error| match error {
+            ReadError::Io(error) => unreadable(&error),
+            ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
+        });
+        return table.reader.keep(span, text);
     }
     let Spanned { value: name, span } = variable?;
     let text = (table.reader.environment)(&name).map(Zeroizing::new);
@@ -65,17 +66,6 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         span,
         text.ok_or("set this environment variable: it is not there, or not text"),
     )
-}
-
-/// What stands in a file that only its owner should be able to read.
-fn private_file(table: &Table<'_, '_>, path: &Path, at: Span) -> io::Result<Zeroizing<String>> {
-    let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        table.note(at, "others than the owner may use this file: chmod 600");
-    }
-    let mut text = Zeroizing::new(String::new());
-    file.read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Why a file that is named cannot be used.

@@ -476,7 +476,7 @@ symbolon.toml:26:17: write the SHA-256 in base64url that `symbolon keys client` 
 symbolon.toml:30:9: write printable ASCII without " and \
 symbolon.toml:31:19: in square brackets, write a network by its first address and prefix length, as "10.0.0.0/8"
 symbolon.toml:33:1: `audience` is missing: with tokens = "signature", a route needs the audience of its resource server
-symbolon.toml:34:8: write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+symbolon.toml:34:8: write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty segments and dots at the end of one
 symbolon.toml:35:19: write the path in the route, and the URL without one
 symbolon.toml:37:1: unknown key `scope`: did you mean `scopes`?
 symbolon.toml:40:10: write a loopback address, as "127.0.0.1:4609"
@@ -544,7 +544,7 @@ fn what_must_be_there_is_missed_at_its_table() {
         secret_sha256 = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA" => write the SHA-256 in base64url that `symbolon keys client` prints, 43 characters
         audiences = ["https://api.example.com/bills"] => in square brackets, write an audience without white space, as "https://api.example.com/orders"
         listen = "0.0.0.0:4600" => write an IP address and a port, as "127.0.0.1:4600"
-        path = "/" => write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+        path = "/" => write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty segments and dots at the end of one
         resource_server = "http://[::1]:3000" => write an http or https URL, as "http://orders:3000"
         audience = "https://api.example.com/bills" => with tokens = "signature", a route needs the audience of its resource server
         listen = "[::1]:4609" => write an IP address and a port, as "127.0.0.1:4600"
@@ -1154,6 +1154,8 @@ fn gateway() {
             "10.0.0.0/8" => ¦"10.0.0.0"
             "10.0.0.0/8" => ¦"10.0.0.1/8"
             "10.0.0.0/8" => ¦"10.0.0.0/33"
+        write the IPv4 network, as "10.0.0.0/8"
+            "10.0.0.0/8" => ¦"::ffff:10.0.0.0/104"
         write a field name, as "x-tenant"
             "X-Tenant" => ¦"x tenant"
             "X-Tenant" => ¦"x-tenant:"
@@ -1185,6 +1187,7 @@ fn routes() {
             "api.example.com" => ¦"*.example.com"
             "api.example.com" => ¦"api.example.com/"
             "api.example.com" => ¦"münchen.example"
+            "api.example.com" => ¦"api.example.com."
             "api.example.com" => ¦"127.1"
             "api.example.com" => ¦""
         write an http or https URL, as "http://orders:3000"
@@ -1221,7 +1224,7 @@ fn routes() {
 fn paths_of_routes_have_one_spelling() {
     Folder::new().refuses(
         r#"
-        write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty and dot segments
+        write a path that starts with "/" and does not end with it, of letters, digits and -._~!$&'()+,=:@, without empty segments and dots at the end of one
             "/orders" => ¦""
             "/orders" => ¦"orders"
             "/orders" => ¦"//"
@@ -1230,6 +1233,7 @@ fn paths_of_routes_have_one_spelling() {
             "/orders" => ¦"/."
             "/orders" => ¦"/a/../b"
             "/orders" => ¦"/a/."
+            "/orders" => ¦"/a./b"
             "/orders" => ¦"/%6frders"
             "/orders" => ¦"/a;b"
             "/orders" => ¦"/a?b"
@@ -1241,7 +1245,12 @@ fn paths_of_routes_have_one_spelling() {
             "/orders" => ¦"https://orders/a"
         "#,
     );
-    for path in ["/a/b/c", "/v1.2/~me/a:b@c,d=e", "/..a/b..", "/.well-known/orders"] {
+    for path in [
+        "/a/b/c",
+        "/v1.2/~me/a:b@c,d=e",
+        "/..a/B..c",
+        "/.well-known/orders",
+    ] {
         let text = FULL.replace("\"/orders\"", &format!("\"{path}\""));
         assert_eq!(
             Folder::new().parse(&text).unwrap().gateway.unwrap().routes[0].path,
@@ -1253,9 +1262,10 @@ fn paths_of_routes_have_one_spelling() {
 #[test]
 fn a_route_is_one_host_and_path() {
     let folder = Folder::new();
-    let reason = "write another path: a route has this `host` and `path` already";
+    let reason = "write another path: a route has this `host` and `path` already, but perhaps for case";
     let without_host = FULL.replace("host = \"api.example.com\"\n", "");
     folder.refuses_one(&without_host, "path = \"/\"", "path = ¦\"/orders\"", reason);
+    folder.refuses_one(&without_host, "path = \"/\"", "path = ¦\"/Orders\"", reason);
     let with_host = FULL.replace("path = \"/\"", "path = \"/orders\"");
     assert_eq!(
         folder.parse(&with_host).unwrap().gateway.unwrap().routes[1].path,

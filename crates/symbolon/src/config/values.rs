@@ -129,10 +129,17 @@ pub(super) fn address(value: Written<'_>) -> Reading<SocketAddr> {
 /// A network of trusted proxies.
 pub(super) fn network(value: Written<'_>) -> Reading<IpNet> {
     let write = "write a network by its first address and prefix length, as \"10.0.0.0/8\"";
-    text(value, write, |text| {
+    let network = text(value, write, |text| {
         let network: IpNet = text.parse().ok()?;
         (network.trunc() == network).then_some(network)
-    })
+    })?;
+    // Peers are known by their IPv4 addresses.
+    match network {
+        IpNet::V6(network) if network.addr().to_ipv4_mapped().is_some() => {
+            Err("write the IPv4 network, as \"10.0.0.0/8\"".into())
+        }
+        network => Ok(network),
+    }
 }
 
 /// Yes or no.
@@ -198,8 +205,9 @@ pub(super) fn host(value: Written<'_>) -> Reading<String> {
         "write one host in lower case without port, as \"api.example.com\"",
         |text| {
             let url = Url::parse(&format!("http://{text}/")).ok()?;
-            // `*` is lawful in a host and would be read as a wildcard.
-            (url.host_str() == Some(text) && !text.contains('*')).then(|| text.to_owned())
+            // `*` is lawful in a host and would be read as a wildcard; requests are known without the last dot.
+            (url.host_str() == Some(text) && !text.contains('*') && !text.ends_with('.'))
+                .then(|| text.to_owned())
         },
     )
 }
@@ -219,7 +227,7 @@ pub(super) fn origin(value: Written<'_>) -> Reading<String> {
 /// A path prefix in the one spelling that requests are normalized to.
 pub(super) fn route_path(value: Written<'_>) -> Reading<String> {
     let write = "write a path that starts with \"/\" and does not end with it, of letters, digits and \
-                 -._~!$&'()+,=:@, without empty and dot segments";
+                 -._~!$&'()+,=:@, without empty segments and dots at the end of one";
     text(value, write, |text| {
         let segments = text.strip_prefix('/')?;
         let canonical = segments.is_empty() || segments.split('/').all(is_segment);
@@ -291,9 +299,9 @@ fn has_user(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-/// A path segment of octets that nobody percent-encodes (RFC 3986 §3.3), without `;`, which some servers cut at, and
-/// `*`, which would be read as a wildcard.
+/// A path segment of octets that nobody percent-encodes (RFC 3986 §3.3), without `;`, which some servers cut at, `*`,
+/// which would be read as a wildcard, and a dot at its end, which some servers drop.
 fn is_segment(segment: &str) -> bool {
     let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~!$&'()+,=:@".contains(&octet);
-    !matches!(segment, "" | "." | "..") && segment.bytes().all(is_allowed)
+    !segment.is_empty() && !segment.ends_with('.') && segment.bytes().all(is_allowed)
 }

@@ -15,10 +15,16 @@ pub(super) struct Target {
     pub(super) route: Route,
     pub(super) server: Uri,
     pub(super) forwarder: Forwarder,
+    /// The route's path as a server reads it that makes no difference between capitals and small letters.
+    folded: String,
 }
 
 /// All routes; of those that fit, the one with the longest path wins, and one for the host before one for any.
-pub(super) struct Routes(Vec<Arc<Target>>);
+pub(super) struct Routes {
+    targets: Vec<Arc<Target>>,
+    /// Whether a path in small letters may be meant for one of them all the same.
+    any_has_capitals: bool,
+}
 
 /// Where a request goes.
 pub(super) enum Choice {
@@ -46,6 +52,7 @@ impl Routes {
             };
             let server = route.resource_server.as_str().parse().unwrap_or_default();
             targets.push(Arc::new(Target {
+                folded: paths::fold_case(&route.path),
                 route,
                 server,
                 forwarder,
@@ -55,7 +62,10 @@ impl Routes {
             let Route { host, path, .. } = &target.route;
             (host.is_none(), std::cmp::Reverse(path.len()))
         });
-        Ok(Self(targets))
+        Ok(Self {
+            any_has_capitals: targets.iter().any(|target| target.folded != target.route.path),
+            targets,
+        })
     }
 
     /// The route of a path at a host. A path that a resource server could take for another one, by decoding, by
@@ -63,7 +73,8 @@ impl Routes {
     /// other policy could have been asked for, and the path is sent exactly as it came.
     pub(super) fn choose(&self, host: &str, path: &str) -> Choice {
         let written = self.find(host, path);
-        if !self.all_lead_to(written, host, path) {
+        let has_other_readings = self.any_has_capitals || paths::has_other_readings(path);
+        if has_other_readings && !self.all_lead_to(written, host, path) {
             return Choice::Ambiguous;
         }
         written.map_or(Choice::None, |target| Choice::Route(Arc::clone(target)))
@@ -82,13 +93,21 @@ impl Routes {
             .is_some_and(|target| target.route.path == "/");
         let same = |found: Option<&Arc<Target>>| found.map(Arc::as_ptr) == written.map(Arc::as_ptr);
         is_the_only_one
-            || paths::readings(path)
-                .is_some_and(|readings| readings.iter().all(|reading| same(self.find(host, reading))))
+            || paths::readings(path).is_some_and(|readings| {
+                readings
+                    .iter()
+                    .all(|reading| same(self.find(host, reading)) && same(self.find_folded(host, reading)))
+            })
     }
 
-    /// The routes that a host has, longest path first.
+    fn find_folded(&self, host: &str, path: &str) -> Option<&Arc<Target>> {
+        let path = paths::fold_case(path);
+        self.of_host(host).find(|target| is_under(&path, &target.folded))
+    }
+
+    /// The routes that a host has, in the order in which they are tried.
     fn of_host(&self, host: &str) -> impl Iterator<Item = &Arc<Target>> {
-        self.0.iter().filter(move |target| {
+        self.targets.iter().filter(move |target| {
             let wanted = target.route.host.as_ref();
             wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
         })
@@ -163,6 +182,8 @@ mod tests {
             "/public%2f..%2fadmin",
             "/public/..;/admin",
             "/public/..;a=b/admin",
+            "/public/%u002e%U002E/admin",
+            "/public/%25u002e./admin",
             "/public/%252e%252e/admin",
             "/public\\..\\admin",
             "/public/%5c../admin",
@@ -203,6 +224,22 @@ mod tests {
             chosen(&self::routes(&[(None, "/")]), "h", "/public%2f..%2fadmin"),
             "/"
         );
+    }
+
+    // HT-06
+    #[test]
+    fn capitals_in_a_route_are_what_its_paths_are_written_with() {
+        let routes = routes(&[(None, "/Orders"), (None, "/")]);
+        for (path, want) in [
+            ("/Orders/1", "/Orders"),
+            ("/Orders/File.TXT", "/Orders"),
+            ("/orders/1", "ambiguous"),
+            ("/ORDERS", "ambiguous"),
+            ("/other", "/"),
+            ("/Other", "/"),
+        ] {
+            assert_eq!(chosen(&routes, "h", path), want, "{path}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ use url::Url;
 use super::{Config, Issuers, KeySource, log_skipped};
 use crate::clock::Clock;
 use crate::forward::{Forwarder, RequestBody, Roots};
-use crate::token_service::mint::replace_private;
+use crate::private_file;
 
 /// Where a set is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -357,7 +357,7 @@ fn keep_on_disk(file: &Path, set: &[u8], fetched_at: UnixTime) {
         return;
     };
     let kept = json!({ "fetched_at": fetched_at.as_secs(), "set": set }).to_string();
-    if let Err(error) = replace_private(file, kept.as_bytes()) {
+    if let Err(error) = private_file::replace(file, kept.as_bytes()) {
         tracing::warn!(%error, "keys could not be kept on disk");
     }
 }

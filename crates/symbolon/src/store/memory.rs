@@ -1,11 +1,14 @@
 //! In this process: for trying out, for tests, and for one process that may forget at restart.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use symbolon_core::{Entry, EntryKey, GrantId, Mark, Record, Stored, Tombstone, UnixTime};
+use symbolon_core::{
+    Entry, EntryKey, GrantId, Mark, Record, RecordId, RecordType, Stored, Tombstone, UnixTime,
+};
 use tokio::sync::Notify;
 
 use super::{Begun, ENTRY_MARGIN, EntryStore, Epoch, LedgerKey, Published, Round, StoreError};
@@ -27,7 +30,10 @@ struct State {
     /// What ends when, soonest first, so that forgetting never walks everything.
     ends: BTreeSet<(UnixTime, Kept)>,
     octets: usize,
-    log: VecDeque<(Mark, UnixTime, Record)>,
+    /// In order, each with when it was appended.
+    log: BTreeMap<Mark, (UnixTime, Record)>,
+    /// Where each record stands, the last time that it was appended.
+    places: HashMap<(RecordType, RecordId), Mark>,
     last: Option<Mark>,
 }
 
@@ -62,14 +68,13 @@ impl MemoryStore {
 
     fn read(&self, after: Mark) -> Round {
         let state = self.state();
-        let start = state.log.partition_point(|(id, ..)| *id <= after);
-        let records: Vec<_> = state
-            .log
-            .range(start..)
+        let mut rest = state.log.range((Bound::Excluded(after), Bound::Unbounded));
+        let records: Vec<_> = rest
+            .by_ref()
             .take(ROUND)
-            .map(|&(id, _, record)| (id, record))
+            .map(|(id, (_, record))| (*id, *record))
             .collect();
-        let at_end = start + records.len() == state.log.len();
+        let at_end = rest.next().is_none();
         Round {
             epoch: self.epoch,
             records,
@@ -144,12 +149,7 @@ impl EntryStore for MemoryStore {
         let now = self.clock.now();
         let mut state = self.state();
         for record in records {
-            let id = Mark {
-                counter: state.last.unwrap_or(Mark::EMPTY_LOG).counter + 1,
-                milliseconds: 0,
-            };
-            state.last = Some(id);
-            state.log.push_back((id, now, *record));
+            state.append(record, now);
         }
         // Not refused when full: it takes the place of an entry that was larger, or a revocation would wait for
         // room while the token lives on.
@@ -178,18 +178,39 @@ impl EntryStore for MemoryStore {
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
         let mut state = self.state();
-        while state
-            .log
-            .front()
-            .is_some_and(|(_, appended_at, _)| *appended_at < appended_before)
+        while let Some(first) = state.log.first_entry()
+            && first.get().0 < appended_before
         {
-            state.log.pop_front();
+            let (id, (_, record)) = first.remove_entry();
+            let name = (record.kind, record.id);
+            if state.places.get(&name) == Some(&id) {
+                state.places.remove(&name);
+            }
         }
         Ok(())
     }
 }
 
 impl State {
+    /// Puts the record at the end of the log. If it stands there already, and says no more than now, it only moves:
+    /// else whoever repeats a revocation would fill the memory.
+    fn append(&mut self, record: &Record, now: UnixTime) {
+        let id = Mark {
+            counter: self.last.unwrap_or(Mark::EMPTY_LOG).counter + 1,
+            milliseconds: 0,
+        };
+        self.last = Some(id);
+        if let Some(earlier) = self.places.insert((record.kind, record.id), id)
+            && let Some((_, known)) = self.log.get(&earlier)
+            && known.keep_until <= record.keep_until
+            && known.before <= record.before
+            && record.position.is_none()
+        {
+            self.log.remove(&earlier);
+        }
+        self.log.insert(id, (now, *record));
+    }
+
     fn keep(&mut self, key: EntryKey, stored: Stored, ends_at: UnixTime) {
         self.octets += octets_of(&stored);
         self.entries.insert(key, (stored, ends_at));
@@ -276,6 +297,40 @@ mod tests {
             .put_grant([1; 32], GrantId::random_grant(), expires_at)
             .await;
         assert_eq!(made_room, Ok(()));
+    }
+
+    // ST-10
+    #[tokio::test]
+    async fn memory_does_not_grow_over_revocations_that_are_repeated() {
+        let (store, clock) = store(usize::MAX);
+        let (repeated, other) = (conformance::record(1), conformance::record(2));
+        let shorter = Record {
+            keep_until: UnixTime::from_secs(repeated.keep_until.as_secs() - 1),
+            ..repeated
+        };
+        let first = store.revoke(&[repeated, other], None).await.unwrap();
+        for _ in 0..100 {
+            store.revoke(&[repeated], None).await.unwrap();
+        }
+        let last = store.revoke(&[shorter], None).await.unwrap();
+        assert_eq!(last.counter, first.counter + 101, "an id for each");
+        let read: Vec<_> = store.read(Mark::default()).records;
+        let records: Vec<_> = read.iter().map(|(_, record)| *record).collect();
+        assert_eq!(
+            records,
+            [other, repeated, shorter],
+            "none that is kept longer is lost"
+        );
+        assert_eq!(
+            store.read(first).records,
+            read[1..],
+            "whoever has read the first reads it again"
+        );
+
+        clock.advance(Duration::from_secs(1));
+        store.trim(clock.now()).await.unwrap();
+        let state = store.state();
+        assert_eq!((state.log.len(), state.places.len()), (0, 0));
     }
 
     #[tokio::test]

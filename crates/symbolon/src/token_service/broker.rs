@@ -690,21 +690,22 @@ impl Places {
     /// Which place a path is; none if a server could read it as another one (`//token`, `%74oken`, …): there a client
     /// would get what was meant to be split.
     fn of(&self, path: &str) -> Option<Place> {
-        let place = self.exactly(path);
-        let readings = paths::readings(path)?;
-        readings
-            .iter()
-            .all(|reading| self.exactly(reading) == place)
-            .then_some(place)
+        let place = self.named(|named| named == path);
+        let is_same = |reading: &String| {
+            let folded = paths::fold_case(reading);
+            self.named(|named| named == reading) == place
+                && self.named(|named| paths::fold_case(named) == folded) == place
+        };
+        paths::readings(path)?.iter().all(is_same).then_some(place)
     }
 
-    fn exactly(&self, path: &str) -> Place {
-        let is = |place: &Option<String>| place.as_deref() == Some(path);
-        let among = |places: &[String]| places.iter().any(|place| place == path);
+    fn named(&self, is: impl Fn(&str) -> bool) -> Place {
+        let one = |place: &Option<String>| place.as_deref().is_some_and(&is);
+        let among = |places: &[String]| places.iter().any(|place| is(place));
         match () {
-            () if is(&self.token) => Place::Token,
-            () if is(&self.revocation) => Place::Revocation,
-            () if is(&self.userinfo) => Place::Userinfo,
+            () if one(&self.token) => Place::Token,
+            () if one(&self.revocation) => Place::Revocation,
+            () if one(&self.userinfo) => Place::Userinfo,
             () if among(&self.metadata) => Place::Metadata,
             () if among(&self.authorization) => Place::Authorization,
             () => Place::Elsewhere,

@@ -1,9 +1,7 @@
 //! Obtains a JWT by signing one here (RFC 9068).
 
 use std::fmt;
-use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +14,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::Client;
+use crate::private_file;
 
 mod signing_keys;
 
@@ -103,9 +102,9 @@ impl Mint {
 /// The signing key in the data folder; made on first start, readable by its owner alone.
 pub fn key_in(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let path = key_file(data, algorithm);
-    match fs::read(&path) {
-        Ok(text) => read_key(&path, &Zeroizing::new(text), algorithm),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => generate_key(data, algorithm),
+    match private_file::read(&path) {
+        Ok(text) => read_key(&path, &text, algorithm),
+        Err(error) if error.is_missing() => generate_key(data, algorithm),
         Err(error) => Err(KeyFileError::new(&path, error)),
     }
 }
@@ -115,7 +114,10 @@ pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, Key
     let path = key_file(data, algorithm);
     let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
     let text = key_text(&key).map_err(|error| KeyFileError::new(&path, error))?;
-    write_private(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
+    private_file::write(&path, text.as_bytes()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => KeyFileError::new(&path, "it is there already, and is not replaced"),
+        _ => KeyFileError::new(&path, error),
+    })?;
     Ok(key)
 }
 
@@ -136,47 +138,9 @@ pub fn key_file(data: &Path, algorithm: Algorithm) -> PathBuf {
     data.join(format!("signing-key-{algorithm}.json"))
 }
 
-/// Writes a new file that its owner alone can read, whole or not at all. Folders that are not there are made so too.
-pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new("."));
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    // A name of its own: what a crash left behind, or another process is writing, is in nobody's way.
-    let unfinished = path.with_extension(base64url::encode(&symbolon_core::random::<12>()));
-    let written = (|| {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        // A link fails where something is already; a rename would replace what another process has just made.
-        fs::hard_link(&unfinished, path)
-    })();
-    let _ = fs::remove_file(&unfinished);
-    written?;
-    fs::File::open(folder)?.sync_all()
-}
-
-/// Writes a file that its owner alone can read, over the one that is there, whole or not at all.
-pub fn replace_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension(format!("{}.next", std::process::id()));
-    let _ = fs::remove_file(&unfinished);
-    write_private(&unfinished, content)?;
-    fs::rename(&unfinished, path)
-}
-
-fn read_key(path: &Path, text: &[u8], algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
+fn read_key(path: &Path, text: &str, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let wrong = |reason: &dyn fmt::Display| KeyFileError::new(path, reason);
-    let mode = fs::metadata(path)
-        .map_err(|error| wrong(&error))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(wrong(&"others can read it (chmod 600)"));
-    }
-    let members = strict::parse_object(text).map_err(|error| wrong(&error))?;
+    let members = strict::parse_object(text.as_bytes()).map_err(|error| wrong(&error))?;
     let member = |name: &str| members.get(name).and_then(strict::Value::as_str);
     if member("alg") != Some(algorithm.name()) {
         return Err(wrong(&"its alg is another"));
@@ -210,23 +174,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_its_owner_alone_reads_it() {
+    fn a_key_is_made_once_and_replaced_by_none() {
         let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("made/on/first/start");
-        let bits = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let data = folder.path();
         for algorithm in SigningKey::ALGORITHMS {
-            let first = key_in(&data, algorithm).unwrap();
-            let path = key_file(&data, algorithm);
-            assert_eq!((bits(&path), bits(&data)), (0o600, 0o700));
-            assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
-            assert!(generate_key(&data, algorithm).is_err(), "it replaces none");
-            assert_eq!(key_in(&data, algorithm).unwrap().kid(), first.kid());
-
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-            let refused = key_in(&data, algorithm).unwrap_err().to_string();
-            assert!(refused.ends_with("(chmod 600)"));
+            let first = key_in(data, algorithm).unwrap();
+            assert_eq!(key_in(data, algorithm).unwrap().kid(), first.kid());
+            let again = generate_key(data, algorithm).unwrap_err().to_string();
+            assert!(
+                again.ends_with("it is there already, and is not replaced"),
+                "{again}"
+            );
+            assert_eq!(key_in(data, algorithm).unwrap().kid(), first.kid());
         }
-        let left = fs::read_dir(&data).unwrap().count();
-        assert_eq!(left, 3, "nothing unfinished is left");
     }
 }

@@ -261,7 +261,7 @@ impl From<PublishError> for Refusal {
                 tracing::info!(%error, "no token issued");
                 Self::Unavailable
             }
-            PublishError::Split(_) | PublishError::Repeated => {
+            PublishError::Split(_) | PublishError::Repeated | PublishError::NotUnique => {
                 tracing::error!(%error, "no token issued");
                 Self::Broken
             }

@@ -28,9 +28,17 @@ impl Brokered {
     }
 
     async fn start_with(change: impl FnOnce(&mut broker::Config)) -> Self {
+        Self::start_as(TokenKind::Salted, change).await
+    }
+
+    async fn start_as(kind: TokenKind, change: impl FnOnce(&mut broker::Config)) -> Self {
         canary("canary-subject-81");
         let server = FakeServer::start().await;
-        let deployment = Deployment::start_with(|config| front(config, &server, change)).await;
+        let deployment = Deployment::start_with(|config| {
+            front(config, &server, change);
+            config.issuers[0].tokens = kind;
+        })
+        .await;
         // The keys are fetched in the background.
         for _ in 0..200 {
             if deployment
@@ -297,6 +305,22 @@ async fn a_token_that_no_gateway_would_accept_is_never_handed_out() {
         assert_eq!(
             (answer.status.as_u16(), answer.error().as_str()),
             (502, "server_error")
+        );
+    }
+}
+
+// BR-12
+#[tokio::test]
+async fn a_signature_alone_needs_a_jti_beside_it() {
+    for (kind, status) in [(TokenKind::Signature, 500), (TokenKind::Salted, 200)] {
+        let brokered = Brokered::start_as(kind, |_| {}).await;
+        let jwt = brokered
+            .server
+            .jwt(&json!({ "aud": brokered.deployment.api.url(), "jti": "" }));
+        brokered.server.gives(&jwt, &json!({}));
+        assert_eq!(
+            brokered.ask(&[("grant_type", "client_credentials")]).await.status,
+            status
         );
     }
 }

@@ -1,12 +1,16 @@
 //! The front door, from raw octets to raw octets: the cases of `testdata/http-desync`.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
 use symbolon::gateway::Route;
 
-use crate::support::{Deployment, Message, Upstream, within};
+use crate::support::{Deployment, Message, RawConnection, Upstream, with_token, within};
 
 /// Cases that come to something else than their verdict, and why.
 const DIFFERENCES: [(&str, &str); 1] = [(
@@ -41,6 +45,97 @@ async fn a_path_that_could_take_another_route_is_refused() {
             assert_eq!(seen.statuses(), [400], "{}", case.id);
             assert!(seen.upstream.octets().is_empty(), "{}", case.id);
         }
+    }
+}
+
+// HT-01, GW-50: the vectors are what somebody thought of.
+#[tokio::test]
+async fn whatever_is_done_to_a_request_no_other_one_hides_in_it() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before(&upstream).await;
+    let token = deployment.token().await;
+    let head = with_token("POST /x", &token, &["Transfer-Encoding: chunked", "X-Pad: 1"]);
+    let body = "5\r\nhello\r\n0\r\n\r\n";
+    let next = "GET /smuggled HTTP/1.1\r\nHost: api.example\r\n\r\n";
+    let mut random = Random(0x5359_4d42_4f4c_4f4e);
+    let mut statuses = BTreeSet::new();
+    for _ in 0..120 {
+        let clients: Vec<_> = (0..4)
+            .map(|_| {
+                let changed = random.change(head.as_bytes(), body.as_bytes());
+                outcome(deployment.gateway, [&changed, next.as_bytes()].concat())
+            })
+            .map(tokio::spawn)
+            .collect();
+        for client in clients {
+            statuses.extend(client.await.unwrap());
+        }
+    }
+    assert!(statuses.contains(&200) && statuses.contains(&400) && statuses.contains(&401));
+    assert!(statuses.iter().all(|status| *status < 500), "{statuses:?}");
+
+    let sent = String::from_utf8_lossy(&upstream.octets()).into_owned();
+    assert!(!sent.contains("GET /smuggled HTTP/1.1\r\n"));
+    for request in upstream.requests() {
+        let [authorization] = request.all("authorization")[..] else {
+            panic!("not one Authorization: {}", request.line);
+        };
+        assert!(authorization.ends_with(&token));
+        assert!(request.all("content-length").len() + request.all("transfer-encoding").len() <= 1);
+    }
+}
+
+/// The statuses that it is answered with before long.
+async fn outcome(gateway: SocketAddr, octets: Vec<u8>) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    let mut client = RawConnection::connect(gateway).await;
+    client.send(octets).await;
+    let patience = Duration::from_millis(50);
+    while let Ok(Some(answer)) = tokio::time::timeout(patience, client.message()).await {
+        statuses.push(answer.status());
+    }
+    statuses
+}
+
+/// Xorshift: the same changes in each run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+
+    /// A request with one to three changes to its octets, or to the lines of its header.
+    fn change(&mut self, head: &[u8], body: &[u8]) -> Vec<u8> {
+        const INSERTED: [&str; 16] = [
+            "\0", "\t", "\n", "\r", "\r\n", "\r\n\r\n", "\r\n ", " ", ":", ",", ";", "%", "0", "f", "\u{85}",
+            "\u{ff}",
+        ];
+        let mut octets = [head, body].concat();
+        if self.below(4) == 0 {
+            let lines: Vec<_> = head.split_inclusive(|octet| *octet == b'\n').collect();
+            let (line, place) = (self.below(lines.len()), self.below(lines.len()));
+            let mut lines = lines.clone();
+            lines.insert(place, lines[line]);
+            octets = [lines.concat().as_slice(), body].concat();
+        }
+        for _ in 0..=self.below(3) {
+            let at = self.below(octets.len());
+            match self.below(3) {
+                0 => {
+                    octets.remove(at);
+                }
+                1 => octets[at] = u8::try_from(self.below(256)).unwrap(),
+                _ => {
+                    let inserted = INSERTED[self.below(INSERTED.len())];
+                    octets.splice(at..at, inserted.bytes());
+                }
+            }
+        }
+        octets
     }
 }
 

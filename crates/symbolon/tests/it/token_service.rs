@@ -24,8 +24,8 @@ use symbolon_core::{
 };
 
 use crate::support::{
-    Answer, Api, CLIENT, CLIENT_SECRET, Deployment, FaultyStore, SCOPE, canary, form, get, minting, post,
-    request, settings,
+    Answer, Api, CLIENT, CLIENT_SECRET, Deployment, FaultyStore, RawConnection, SCOPE, canary, form, get,
+    minting, post, request, settings,
 };
 
 const OTHER_SCOPE: &str = "canary:orders.write";
@@ -450,6 +450,56 @@ async fn a_body_that_is_no_form_is_refused() {
     let answer = request(deployment.token_service, with_charset).await;
     assert_eq!(answer.status, 200);
     token_in(&answer);
+}
+
+// HT-01, HT-07
+#[tokio::test]
+async fn what_two_readers_could_read_differently_is_refused_and_the_connection_closed() {
+    let deployment = Deployment::start().await;
+    let body = format!("grant_type=client_credentials&{}", credentials());
+    let whole = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    let chunks = format!("\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for (target, rest, status) in [
+        ("/token", whole.clone(), 400),
+        (
+            "/token",
+            format!("Host: a.example\r\nHost: b.example\r\n{whole}"),
+            400,
+        ),
+        ("/token", format!("Host: a.example/x\r\n{whole}"), 400),
+        (
+            "http://b.example/token",
+            format!("Host: a.example\r\n{whole}"),
+            400,
+        ),
+        (
+            "/token",
+            format!("Host: a.example\r\nTransfer-Encoding: gzip, chunked\r\n{chunks}"),
+            400,
+        ),
+        (
+            "/token",
+            format!(
+                "Host: a.example\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n{chunks}"
+            ),
+            400,
+        ),
+        (
+            "/token",
+            format!("Host: a.example\r\nX-Long: {}\r\n{whole}", "a".repeat(17 * 1024)),
+            431,
+        ),
+    ] {
+        for listener in [deployment.token_service, deployment.admin] {
+            let mut client = RawConnection::connect(listener).await;
+            let form = "Content-Type: application/x-www-form-urlencoded";
+            client
+                .send(format!("POST {target} HTTP/1.1\r\n{form}\r\n{rest}"))
+                .await;
+            assert_eq!(client.answer().await.status(), status, "{target} {rest}");
+            assert!(client.is_closed().await, "{target} {rest}");
+        }
+    }
 }
 
 // BR-01

@@ -18,7 +18,7 @@ use symbolon::keys::Metadata;
 use symbolon::token_service::broker::{self, Mode, Unsplittable};
 use symbolon_core::json::{self, Object};
 use symbolon_core::{
-    Algorithm, IssuerPolicy, Policy, Profile, Rejection, TokenKind, UnverifiedJwt, VerifiedJwt, base64url,
+    Algorithm, IssuerPolicy, Policy, Profile, Rejection, UnverifiedJwt, VerifiedJwt, base64url,
 };
 use url::Url;
 use zeroize::Zeroizing;
@@ -216,10 +216,6 @@ impl Token<'_> {
             .map(|(name, value)| format!("{name} ({})", kind(value)))
             .collect();
         findings.fine(format!("its claims: {}", claims.join(", ")));
-        if !payload.contains_key("jti") && self.issuer.tokens == TokenKind::Signature {
-            findings
-                .note("it has no jti: two tokens of one second may be the same; take tokens = \"salted\"");
-        }
     }
 
     /// What the gateway and the revocation endpoint will ask besides.
@@ -234,6 +230,12 @@ impl Token<'_> {
         findings.fine(format!(
             "it lives {lives} s, of {most} s that `max_lifetime` allows"
         ));
+        if !verified.is_split_uniquely() {
+            findings.wrong(
+                "it has no jti, so that two tokens may be the same, and is refused; take tokens = \"salted\", or let the \
+                 server add one",
+            );
+        }
         if verified.is_sender_constrained() {
             findings
                 .wrong("it is bound to a key (cnf): the gateway refuses it, since no proof is checked yet");

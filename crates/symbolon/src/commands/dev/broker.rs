@@ -14,7 +14,7 @@ use symbolon::token_service::{self, Source};
 use symbolon_core::{Algorithm, Profile};
 use url::Url;
 
-use super::{Common, READ_TOKEN, held, loopback, quoted};
+use super::{Common, READ_TOKEN, held, loopback, program, quoted};
 use crate::commands::{Failure, a_profile};
 
 #[derive(Args)]
@@ -117,7 +117,7 @@ impl Server<'_> {
     pub(super) fn to_try(&self, arguments: &super::Arguments, operator_file: &Path) -> String {
         let here = format!("http://{}", loopback(arguments.gateway));
         let revoke = if self.revokes {
-            format!("curl -i -u CLIENT:SECRET -d token=$TOKEN {here}{REVOCATION}\n")
+            format!("curl -iw '\\n' -u CLIENT:SECRET -d token=$TOKEN {here}{REVOCATION}\n")
         } else {
             String::new()
         };
@@ -133,7 +133,7 @@ Try it, in another terminal, with a client of yours for CLIENT and SECRET: get a
 (then call again: 401)
 
 TOKEN=$(curl -s -u CLIENT:SECRET -d grant_type=client_credentials {here}{TOKEN} | {READ_TOKEN})
-curl -i -H \"Authorization: Bearer $TOKEN\" {here}/hello
+curl -iw '\\n' -H \"Authorization: Bearer $TOKEN\" {here}/hello
 {revoke}
 A client that sends users to log in goes to the server for that, as ever, brings the code to {here}{TOKEN}, and asks
 about the user at {here}{USERINFO}.
@@ -147,11 +147,12 @@ Its limits
 - A proof of possession or a client's assertion that is made for this token endpoint is none for the server's.
 - grant_type=password is refused. All that is held here is gone with this process.
 
-An operator revokes with: echo $TOKEN | symbolon revoke --admin http://{admin} --token-file {operator}
+An operator revokes with: echo $TOKEN | {program} revoke --admin http://{admin} --token-file {operator}
 
 Token service and gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
 ",
             issuer = self.issuer,
+            program = program(),
             held = held(arguments.kind()),
             algorithms = self.algorithms(),
             hours = MAX_LIFETIME.as_secs() / 3600,

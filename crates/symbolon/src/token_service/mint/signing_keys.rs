@@ -13,11 +13,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use symbolon_core::{Algorithm, JwkSet, Provenance, SigningKey, UnixTime};
-use zeroize::Zeroizing;
 
-use super::{KeyFileError, key_file, key_in, key_text, read_key, write_private};
+use super::{KeyFileError, key_file, key_in, key_text, read_key};
 use crate::clock::Clock;
 use crate::keys::{self, Issuers, KeySource};
+use crate::private_file;
 
 /// How long a key is published before it signs: longer than anybody keeps a JWK Set without asking again. That is a
 /// minute by our own word, and ten for a proxy that does not listen to it.
@@ -55,7 +55,7 @@ pub fn make_next_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, Ke
     }
     let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
     let text = key_text(&key).map_err(|error| KeyFileError::new(&path, error))?;
-    write_private(&path, text.as_bytes()).map_err(|error| match error.kind() {
+    private_file::write(&path, text.as_bytes()).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::new(&path, "a key that is to follow is there already"),
         _ => KeyFileError::new(&path, error),
     })?;
@@ -163,9 +163,9 @@ impl SigningKeys {
     /// The key that is to follow, unless it does already: its file may be left of a process that ended in between.
     fn next_in(&self, used: &[(UnixTime, Arc<SigningKey>)]) -> Result<Option<SigningKey>, KeyFileError> {
         let path = next_file(&self.data, self.algorithm);
-        let text = match fs::read(&path) {
-            Ok(text) => Zeroizing::new(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let text = match private_file::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.is_missing() => return Ok(None),
             Err(error) => return Err(KeyFileError::new(&path, error)),
         };
         let key = read_key(&path, &text, self.algorithm)?;
@@ -180,7 +180,7 @@ impl SigningKeys {
     fn keep_used(&self, key: &SigningKey, now: UnixTime) -> Result<(), KeyFileError> {
         let path = used_file(&self.data, self.algorithm, now);
         let text = key_text(key).map_err(|error| KeyFileError::new(&path, error))?;
-        write_private(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
+        private_file::write(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
         let _ = fs::remove_file(next_file(&self.data, self.algorithm));
         Ok(())
     }
@@ -204,9 +204,7 @@ impl KeySource for SigningKeys {
 fn used_in(data: &Path, algorithm: Algorithm) -> Result<Vec<(UnixTime, Arc<SigningKey>)>, KeyFileError> {
     let mut used = Vec::new();
     for (from, path) in used_files(data, algorithm).map_err(|error| KeyFileError::new(data, error))? {
-        let text = fs::read(&path)
-            .map(Zeroizing::new)
-            .map_err(|error| KeyFileError::new(&path, error))?;
+        let text = private_file::read(&path).map_err(|error| KeyFileError::new(&path, error))?;
         used.push((from, Arc::new(read_key(&path, &text, algorithm)?)));
     }
     Ok(used)

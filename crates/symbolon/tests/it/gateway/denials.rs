@@ -1,6 +1,7 @@
 //! Who is refused, and what they hear (RFC 6750 §3).
 
 use serde_json::json;
+use symbolon::gateway::Route;
 
 use crate::support::{Deployment, Issuer, Message, SCOPE, Upstream, canary, with_token};
 
@@ -172,11 +173,7 @@ async fn a_whole_jwt_from_outside_is_refused() {
 async fn a_good_token_may_not_be_good_enough() {
     let upstream = Upstream::start().await;
     let issuer = Issuer::new();
-    let deployment = Deployment::start_with(|config| {
-        config.issuers.push(issuer.config());
-        config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
-    })
-    .await;
+    let deployment = issuer.accepted_before(&upstream).await;
     let good = Issuer::claims(&deployment);
     let with = |name: &str, value: serde_json::Value| {
         let mut claims = good.clone();
@@ -218,6 +215,47 @@ async fn a_good_token_may_not_be_good_enough() {
     let token = issuer.publish(&deployment, &good).await;
     let answer = deployment.exchange(with_token("GET /", &token, &[])).await;
     assert_eq!(answer.status(), 200, "and a good one is");
+}
+
+// The policy is the route's, whatever was decided on another one.
+#[tokio::test]
+async fn a_token_that_is_good_on_one_route_is_not_on_another() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before_with(&upstream, |gateway| {
+        let route = gateway.routes[0].clone();
+        let other = |path: &str, audience: Option<String>, scopes: Vec<String>| Route {
+            path: path.to_owned(),
+            audience,
+            scopes,
+            ..route.clone()
+        };
+        gateway.routes.extend([
+            other("/elsewhere", Some("https://other.example".into()), Vec::new()),
+            other(
+                "/writes",
+                route.audience.clone(),
+                vec![SCOPE.into(), "canary:more".into()],
+            ),
+            other("/anyone", None, Vec::new()),
+        ]);
+    })
+    .await;
+    let token = deployment.token().await;
+    let mut client = deployment.client().await;
+    for (target, status) in [
+        ("/x", 200),
+        ("/elsewhere", 401),
+        ("/writes", 403),
+        ("/x", 200),
+        ("/anyone", 200),
+        ("/elsewhere/x", 401),
+    ] {
+        client
+            .send(with_token(&format!("GET {target}"), &token, &[]))
+            .await;
+        assert_eq!(client.answer().await.status(), status, "{target}");
+    }
+    assert_eq!(upstream.requests().len(), 3);
 }
 
 // GW-51

@@ -56,6 +56,71 @@ async fn what_concerns_the_client_s_connection_stays_here() {
     assert_eq!(request.field("host"), upstream.address.to_string());
 }
 
+// HT-02: a request whose body seems to be none, and then the next request.
+#[tokio::test]
+async fn a_body_s_framing_cannot_be_named_away() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before(&upstream).await;
+    let token = deployment.token().await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\n\r\n";
+    for (framing, body, named) in [
+        (
+            format!("Content-Length: {}", smuggled.len()),
+            smuggled.to_owned(),
+            "content-length",
+        ),
+        (
+            "Transfer-Encoding: chunked".to_owned(),
+            format!("{:x}\r\n{smuggled}\r\n0\r\n\r\n", smuggled.len()),
+            "transfer-encoding",
+        ),
+    ] {
+        let sent = upstream.requests().len();
+        let connection = format!("Connection: {named}");
+        let request = with_token("POST /x", &token, &[&framing, &connection]) + &body;
+        assert_eq!(deployment.exchange(request).await.status(), 200);
+        let requests = upstream.requests().split_off(sent);
+        assert_eq!((requests.len(), requests[0].target()), (1, "/x"), "{named}");
+        assert_eq!(requests[0].body, smuggled.as_bytes());
+    }
+}
+
+// What cannot be decoded is passed on, or refused, and fails neither open nor with a 500.
+#[tokio::test]
+async fn octets_beyond_ascii_change_nothing() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before(&upstream).await;
+    let token = deployment.token().await;
+    let with = |line: &[u8], token: &str, field: &[u8]| {
+        let request = with_token("LINE", token, &["FIELD: x"]);
+        let (before, after) = request.split_once("FIELD: x").unwrap();
+        let before = before.strip_prefix("LINE").unwrap();
+        [line, before.as_bytes(), field, after.as_bytes()].concat()
+    };
+    for field in [
+        &b"X-Bin: \xff\xfe\x80"[..],
+        b"Connection: \xff, close",
+        b"Origin: \xff",
+        b"X-Forwarded-For: \xff",
+        b"Cookie: a=\xc3\x28",
+    ] {
+        let answer = deployment.exchange(with(b"GET /x", &token, field)).await;
+        assert_eq!(answer.status(), 200, "{field:?}");
+        let answer = deployment.exchange(with(b"GET /x", "x", field)).await;
+        assert_eq!(answer.status(), 401, "{field:?}");
+    }
+    for (line, status) in [
+        (&b"GET /\xc3\xa4"[..], 200),
+        (b"GET /\xff\xfe", 400),
+        (b"GET /x?\xff", 400),
+        (b"G\xc3\xa4T /", 400),
+    ] {
+        let answer = deployment.exchange(with(line, &token, b"X: y")).await;
+        assert_eq!(answer.status(), status, "{line:?}");
+    }
+    assert_eq!(upstream.requests().len(), 6);
+}
+
 // HT-05
 #[tokio::test]
 async fn what_a_stranger_says_of_itself_is_not_passed_on() {
@@ -90,6 +155,15 @@ async fn what_a_stranger_says_of_itself_is_not_passed_on() {
             "X-HTTP-Method-Override: DELETE",
             "Client-Cert: :AAAA:",
             "DPoP: x",
+            "Remote-User: admin",
+            "Remote-Groups: admin",
+            "X-Remote-Group: system:masters",
+            "X-WebAuth-User: admin",
+            "X_Authentik_Groups: admin",
+            "X-Pomerium-Jwt-Assertion: x",
+            "Cf-Access-Authenticated-User-Email: admin@example",
+            "Tailscale-User-Login: admin",
+            "X-Vouch-User: admin",
             "X-Harmless: 1",
         ],
     )
@@ -208,6 +282,17 @@ async fn no_upgrade_passes() {
 
     client.send("GET / HTTP/1.1\r\nHost: api.example\r\n\r\n").await;
     assert_eq!(client.answer().await.status(), 401, "what follows is a request");
+}
+
+// HT-04
+#[tokio::test]
+async fn http_2_is_not_spoken_even_if_it_is_begun_with() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before(&upstream).await;
+    let mut client = deployment.client().await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(client.is_closed().await);
+    assert_eq!(upstream.connections(), 0);
 }
 
 // RFC 9110 §10.1.1

@@ -90,11 +90,7 @@ async fn without_the_issuer_s_keys_nobody_is_told_that_the_token_is_bad() {
 async fn an_entry_that_somebody_wrote_to_is_no_entry() {
     let upstream = Upstream::start().await;
     let issuer = Issuer::new();
-    let deployment = Deployment::start_with(|config| {
-        config.issuers.push(issuer.config());
-        config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
-    })
-    .await;
+    let deployment = issuer.accepted_before(&upstream).await;
     let (first, second) = (Issuer::claims(&deployment), Issuer::claims(&deployment));
     let changes: [fn(&mut Vec<u8>); 5] = [
         |entry| *entry.last_mut().unwrap() ^= 1,

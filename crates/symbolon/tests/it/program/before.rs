@@ -46,7 +46,7 @@ async fn dev_before_a_server_prints_lines_that_work_with_the_users_client() {
             .lines()
             .next()
             .unwrap()
-            .replace("symbolon revoke", "symbolon lookup");
+            .replace(" revoke --admin ", " lookup --admin ");
         let jwt = server.jwt(&json!({ "aud": audience }));
         server.gives(&jwt, &json!({ "refresh_token": "canary-refresh-token" }));
         let output = bash(&[ask.replace("CLIENT:SECRET", "app:canary-client-secret"), lookup].join("\n"));

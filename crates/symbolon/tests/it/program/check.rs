@@ -260,6 +260,14 @@ async fn check_live_looks_at_a_token_and_shows_nothing_of_it() {
         assert!(said.contains(said_of), "{claim}: {said}");
         assert_eq!(found, Some(code), "{claim}: {said}");
     }
+    // BR-12
+    let mut without_jti = good;
+    without_jti["jti"] = "".into();
+    server.gives(&server.jwt(&without_jti), &json!({}));
+    let signature = checked.text.replace("\"salted\"", "\"signature\"");
+    let output = checked.live(&signature, &client, "canary-client-secret");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("wrong  it has no jti"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use symbolon::store::EntryStore as _;
 use symbolon_core::{Algorithm, Lineage, Profile, SigningKey, Stored, TokenKind};
 use tempfile::TempDir;
 
-use super::{CLIENT, Deployment, SCOPE, canary};
+use super::{CLIENT, Deployment, SCOPE, Upstream, canary};
 
 /// It, and the file with its JWK Set.
 pub struct Issuer {
@@ -28,6 +28,15 @@ impl Issuer {
         let jwks = json!({ "keys": [issuer.key.public_jwk()] });
         std::fs::write(issuer.jwks(), jwks.to_string()).unwrap();
         issuer
+    }
+
+    /// A deployment that accepts it besides its own, before that API.
+    pub async fn accepted_before(&self, upstream: &Upstream) -> Deployment {
+        Deployment::start_with(|config| {
+            config.issuers.push(self.config());
+            config.gateway.as_mut().unwrap().routes[0].resource_server = upstream.url();
+        })
+        .await
     }
 
     /// As an operator describes it.

@@ -130,7 +130,7 @@ impl RawConnection {
 
     /// Whether the other end closes now, and sends nothing more before it does.
     pub async fn is_closed(&mut self) -> bool {
-        let end = tokio::time::timeout(PATIENCE, self.fill()).await;
+        let end = tokio::time::timeout(PATIENCE / 2, self.fill()).await;
         self.unread.is_empty() && end == Ok(false)
     }
 
