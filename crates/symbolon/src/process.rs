@@ -31,7 +31,7 @@ use crate::revocations::Revocations;
 use crate::revoke::Revoker;
 use crate::store::{EntryStore, RECORD_MARGIN};
 use crate::token_service::broker::{self, Broker};
-use crate::token_service::mint::{self, Mint};
+use crate::token_service::mint::{self, Mint, SigningKeys};
 use crate::token_service::{Paths, Source, TokenService};
 
 /// Roles that run.
@@ -71,11 +71,11 @@ impl Process {
             Some(secrets) => secrets,
             None => secret_in(&config.data)?.into(),
         };
-        let mint = match config.token_service.as_ref().map(|settings| &settings.source) {
-            Some(Source::Mint(settings)) => Some(mint_for(settings, &config.issuers, &config.data)?),
+        let signing_keys = match config.token_service.as_ref().map(|settings| &settings.source) {
+            Some(Source::Mint(_)) => Some(signing_keys(&config.issuers, &config.data, &clock)?),
             Some(Source::Broker(_)) | None => None,
         };
-        let (issuers, fetched) = issuers_of(&config.issuers, mint.as_ref(), &config.data, &clock)?;
+        let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
         let shared = Shared {
             revocations: Arc::new(Revocations::new(
@@ -93,7 +93,8 @@ impl Process {
             .token_service
             .map(|settings| (settings.listen, settings.source))
         {
-            Some((listen, Source::Mint(settings))) => mint.map(|mint| {
+            Some((listen, Source::Mint(settings))) => signing_keys.clone().map(|(issuer, keys)| {
+                let mint = Mint::new(keys, issuer, settings.lifetime);
                 let paths = Paths::of(&settings.issuer);
                 let router = shared.token_service(settings, mint).router(&paths);
                 (listen, Front::Mint(Endpoints { router, paths }))
@@ -114,6 +115,7 @@ impl Process {
             let admin = Admin::new(
                 settings.token,
                 Arc::new(shared.revoker()),
+                shared.resolver(),
                 shared.revocations.clone(),
             );
             (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
@@ -121,6 +123,9 @@ impl Process {
         let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
         for source in fetched {
             process.background.spawn(source.keep(process.issuers.clone()));
+        }
+        if let Some((_, keys)) = signing_keys {
+            process.background.spawn(keys.keep(process.issuers.clone()));
         }
         Ok(process)
     }
@@ -359,20 +364,25 @@ fn secret_in(data: &Path) -> Result<Secret, StartError> {
     }
 }
 
-fn mint_for(settings: &mint::Config, issuers: &[keys::Config], data: &Path) -> Result<Mint, StartError> {
+/// The issuer that the token service signs for, and what it signs with.
+fn signing_keys(
+    issuers: &[keys::Config],
+    data: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<(String, Arc<SigningKeys>), StartError> {
     let issuer = issuers.iter().find(|issuer| issuer.keys == keys::Source::Mint);
     let issuer =
         issuer.ok_or_else(|| StartError("the token service signs for none of the issuers".into()))?;
     let algorithm = issuer.algorithms.first();
     let algorithm = algorithm.ok_or_else(|| StartError(format!("{} has no algorithm", issuer.issuer)))?;
-    let key = mint::key_in(data, *algorithm).map_err(StartError::new)?;
-    Ok(Mint::new(key, issuer.issuer.clone(), settings.lifetime))
+    let keys = SigningKeys::open(data, issuer, *algorithm, clock.clone()).map_err(StartError::new)?;
+    Ok((issuer.issuer.clone(), Arc::new(keys)))
 }
 
 /// The issuers, and those of their key sources that have to be kept current.
 fn issuers_of(
     configs: &[keys::Config],
-    mint: Option<&Mint>,
+    signing_keys: Option<&(String, Arc<SigningKeys>)>,
     data: &Path,
     clock: &Arc<dyn Clock>,
 ) -> Result<(Issuers, Vec<Arc<Fetched>>), StartError> {
@@ -380,15 +390,12 @@ fn issuers_of(
     let mut sources: Vec<(keys::Config, Arc<dyn KeySource>)> = Vec::with_capacity(configs.len());
     for config in configs {
         let failed = |reason: &dyn fmt::Display| StartError(format!("keys of {}: {reason}", config.issuer));
-        let source: Arc<dyn KeySource> = match (&config.keys, mint) {
+        let source: Arc<dyn KeySource> = match (&config.keys, signing_keys) {
             (keys::Source::File(path), _) => {
                 let text = std::fs::read(path).map_err(|error| failed(&error))?;
                 Arc::new(Fixed::read(&text, config).map_err(|error| failed(&error))?)
             }
-            (keys::Source::Mint, Some(mint)) => {
-                let text = mint.jwk_set().to_string();
-                Arc::new(Fixed::read(text.as_bytes(), config).map_err(|error| failed(&error))?)
-            }
+            (keys::Source::Mint, Some((_, keys))) => keys.clone(),
             (keys::Source::Mint, None) => return Err(failed(&"no token service here signs for it")),
             (keys::Source::Fetched(location), _) => {
                 let roots = location.roots(&config.issuer).map_err(|error| failed(&error))?;

@@ -10,6 +10,10 @@ use crate::keys::Issuers;
 use crate::revocations::{Revocations, View};
 use crate::store::{EntryStore, StoreError};
 
+mod look;
+
+pub use look::{Seen, State};
+
 /// Turns opaque tokens into verified JWTs.
 pub struct Resolver {
     issuers: Arc<Issuers>,

@@ -149,6 +149,12 @@ impl Revoker {
         self.issuers.configs().map(|config| config.issuer.as_str())
     }
 
+    /// Whether the keys of every issuer are there.
+    pub fn has_all_keys(&self) -> bool {
+        let policy = self.issuers.policy();
+        policy.rules.issuers().all(|issuer| issuer.keys.is_some())
+    }
+
     /// Reads what somebody presents for revocation.
     pub fn parse(&self, text: &str) -> Option<OpaqueToken> {
         OpaqueToken::parse(text, &self.issuers.policy().lengths).ok()

@@ -13,7 +13,7 @@ use crate::token_service::Source;
 use crate::token_service::broker::{self, IdToken, Mode, Unsplittable};
 
 /// Everything that can be written.
-const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
+pub(super) const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
 data = "state"
 log = "json"
 
@@ -84,7 +84,7 @@ token = { file = "admin-token" }
 "#;
 
 /// A token service before another server, with everything that can be written of it.
-const ORIGIN: &str = r#"
+pub(super) const ORIGIN: &str = r#"
 [[issuers]]
 issuer = "https://id.example.com/realms/acme"
 profile = "keycloak"
@@ -111,7 +111,7 @@ path = "/orders"
 resource_server = "http://orders:3000"
 "#;
 
-const ENDPOINT: &str = r#"
+pub(super) const ENDPOINT: &str = r#"
 [[issuers]]
 issuer = "https://login.example.net/"
 algorithms = ["RS256"]
@@ -128,7 +128,7 @@ paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oau
 listen = "127.0.0.1:4600"
 "#;
 
-const MINIMAL: &str = r#"
+pub(super) const MINIMAL: &str = r#"
 [[issuers]]
 issuer = "http://localhost:4601"
 algorithms = ["ES256"]
@@ -1414,20 +1414,20 @@ fn operators_are_on_this_machine_and_have_a_token() {
 #[test]
 fn no_reason_quotes_what_was_written() {
     let folder = Folder::new();
-    let quotes: Vec<_> = FULL.match_indices('"').map(|(at, _)| at).collect();
-    for quotes in quotes.chunks(2) {
-        for canary in [
-            "7.CANARY",
-            "\"7.CANARY\"",
-            "\"CANARY CANARY CANARY CANARY CANARY\"",
-            "{ file = \"CANARY\" }",
-        ] {
-            let text = format!("{}{canary}{}", &FULL[..quotes[0]], &FULL[quotes[1] + 1..]);
-            if let Err(mistakes) = folder.parse(&text) {
-                assert!(
-                    !format!("{mistakes} {mistakes:?}").contains("CANARY"),
-                    "{mistakes}"
-                );
+    for file in [FULL, ORIGIN, ENDPOINT] {
+        let quotes: Vec<_> = file.match_indices('"').map(|(at, _)| at).collect();
+        for quotes in quotes.chunks(2) {
+            for canary in [
+                "7.CANARY",
+                "\"7.CANARY\"",
+                "\"CANARY CANARY CANARY CANARY CANARY\"",
+                "{ file = \"CANARY\" }",
+            ] {
+                let text = format!("{}{canary}{}", &file[..quotes[0]], &file[quotes[1] + 1..]);
+                if let Err(mistakes) = folder.parse(&text) {
+                    let told = format!("{mistakes} {mistakes:?}");
+                    assert!(!told.contains("CANARY"), "{mistakes}");
+                }
             }
         }
     }
@@ -1454,9 +1454,15 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_a_file_is_read_or_refused(cut in 0..FULL.len(), length in 0..40_usize, word in word()) {
-        let end = (cut + length).min(FULL.len());
-        check_any(&format!("{}{word}{}", &FULL[..cut], &FULL[end..]));
+    fn any_change_of_a_file_is_read_or_refused(
+        text in proptest::sample::select(vec![FULL, ORIGIN, ENDPOINT]),
+        cut in any::<proptest::sample::Index>(),
+        length in 0..40_usize,
+        word in word(),
+    ) {
+        let cut = cut.index(text.len());
+        let end = (cut + length).min(text.len());
+        check_any(&format!("{}{word}{}", &text[..cut], &text[end..]));
     }
 }
 
@@ -1487,7 +1493,10 @@ fn word() -> impl Strategy<Value = String> {
     let words: Vec<_> = FULL
         .split_inclusive(|character: char| !character.is_ascii_alphanumeric())
         .collect();
-    let lines: Vec<_> = FULL.split_inclusive('\n').collect();
+    let lines: Vec<_> = [FULL, ORIGIN, ENDPOINT]
+        .iter()
+        .flat_map(|text| text.split_inclusive('\n'))
+        .collect();
     prop_oneof![
         proptest::sample::select(words).prop_map(str::to_owned),
         proptest::sample::select(lines).prop_map(str::to_owned),

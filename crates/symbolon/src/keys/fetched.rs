@@ -125,10 +125,7 @@ impl Fetched {
     }
 
     async fn refresh(&self) -> Result<Duration, FetchError> {
-        let url = self.url().await?;
-        let (headers, text) = get(&self.http, &url, None).await?;
-        let set =
-            JwkSet::parse(&text, &self.issuer.algorithms, Provenance::Fetched).map_err(FetchError::new)?;
+        let (set, headers, text) = self.fetch().await?;
         log_skipped(&set, &self.issuer.issuer);
         if set.is_empty() {
             return Err(FetchError::new("none of its keys can be used"));
@@ -141,6 +138,19 @@ impl Fetched {
         });
         keep_on_disk(&self.file, &text, fetched_at);
         Ok(fresh_for)
+    }
+
+    /// Asks for the set, and keeps nothing.
+    pub async fn ask(&self) -> Result<JwkSet, FetchError> {
+        Ok(self.fetch().await?.0)
+    }
+
+    async fn fetch(&self) -> Result<(JwkSet, HeaderMap, Vec<u8>), FetchError> {
+        let url = self.url().await?;
+        let (headers, text) = get(&self.http, &url, None).await?;
+        let set =
+            JwkSet::parse(&text, &self.issuer.algorithms, Provenance::Fetched).map_err(FetchError::new)?;
+        Ok((set, headers, text))
     }
 
     async fn url(&self) -> Result<Url, FetchError> {
