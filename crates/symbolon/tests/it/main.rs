@@ -6,5 +6,6 @@ mod documents;
 mod flow;
 mod program;
 mod revocation;
+mod servers;
 mod support;
 mod token_service;
