@@ -38,7 +38,7 @@ pub fn file(name: &str) -> (File, PathBuf) {
     file_in(&folder(), name)
 }
 
-/// A file for the output of a program that is not ours: it may show what it likes, so the leak check does not look here.
+/// A file for the output of a program that is not ours, where the leak check does not look.
 pub fn foreign_file(name: &str) -> (File, PathBuf) {
     let folder = folder().with_file_name("foreign-output");
     std::fs::create_dir_all(&folder).unwrap();
