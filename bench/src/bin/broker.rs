@@ -1,6 +1,6 @@
 //! What does the broker add to a token request?
 //!
-//! Asks an authorization server for tokens (client_credentials) alone and through the broker, in turn in one run, over
+//! Asks an authorization server for tokens (`client_credentials`) alone and through the broker, in turn in one run, over
 //! kept-alive connections, and prints both and their ratio.
 //! `cargo run --release -p symbolon-bench --bin broker -- ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM`
 

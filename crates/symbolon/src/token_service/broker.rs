@@ -194,7 +194,7 @@ impl Broker {
     }
 
     /// Holds what the server says of itself against the settings (BR-06). A server that does not answer says nothing.
-    pub async fn self_test(&self) -> Result<(), Mismatch> {
+    pub async fn self_test(&self) -> Result<(), Box<Mismatch>> {
         let base = &self.config.authorization_server;
         match Metadata::fetch(&self.http, &self.config.issuer, Some(base)).await {
             Ok(metadata) => self.compare(&metadata),
@@ -205,7 +205,7 @@ impl Broker {
         }
     }
 
-    fn compare(&self, metadata: &Metadata) -> Result<(), Mismatch> {
+    fn compare(&self, metadata: &Metadata) -> Result<(), Box<Mismatch>> {
         let Mode::Origin { public_url } = &self.config.mode else {
             return Ok(());
         };
@@ -214,11 +214,11 @@ impl Broker {
                 continue;
             };
             if Url::parse(url).map(|url| url.origin()).ok() != Some(public_url.origin()) {
-                return Err(Mismatch {
+                return Err(Box::new(Mismatch {
                     member,
                     url: url.to_owned(),
                     public_url: public_url.clone(),
-                });
+                }));
             }
         }
         Ok(())

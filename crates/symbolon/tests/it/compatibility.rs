@@ -102,6 +102,7 @@ impl Fronted {
         true
     }
 
+    #[expect(clippy::print_stdout, reason = "the table of the test run")]
     fn shown(&self, flow: &str) {
         println!("{:<14} {:<9} {flow}", self.server, self.mode);
     }

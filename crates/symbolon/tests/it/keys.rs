@@ -34,8 +34,11 @@ impl Server {
             asked: Arc::default(),
         };
         let router = Router::new()
-            .route("/jwks", get(Self::jwks))
-            .route("/.well-known/oauth-authorization-server", get(Self::metadata))
+            .route("/jwks", get(async |server: State<Self>| server.jwks()))
+            .route(
+                "/.well-known/oauth-authorization-server",
+                get(async |server: State<Self>| server.metadata()),
+            )
             .with_state(server.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -64,13 +67,13 @@ impl Server {
         self.asked.load(Ordering::SeqCst)
     }
 
-    async fn jwks(State(server): State<Self>) -> (StatusCode, String) {
-        server.asked.fetch_add(1, Ordering::SeqCst);
-        server.answer.lock().unwrap().clone()
+    fn jwks(&self) -> (StatusCode, String) {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.answer.lock().unwrap().clone()
     }
 
-    async fn metadata(State(server): State<Self>) -> String {
-        let issuer = server.issuer();
+    fn metadata(&self) -> String {
+        let issuer = self.issuer();
         json!({ "issuer": issuer, "jwks_uri": format!("{issuer}/jwks") }).to_string()
     }
 }

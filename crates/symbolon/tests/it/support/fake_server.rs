@@ -23,9 +23,11 @@ pub struct FakeServer {
     state: Arc<Mutex<Answers>>,
 }
 
+type Fields = Vec<(String, String)>;
+
 #[derive(Default)]
 struct Answers {
-    token: Option<(StatusCode, Vec<(String, String)>, Vec<u8>)>,
+    token: Option<(StatusCode, Fields, Vec<u8>)>,
     revocation: Option<(StatusCode, String)>,
     received: Vec<Asked>,
 }
