@@ -184,6 +184,7 @@ mod tests {
             "/public/..;a=b/admin",
             "/public/%u002e%U002E/admin",
             "/public/%25u002e./admin",
+            "/%u0061dmin",
             "/public/%252e%252e/admin",
             "/public\\..\\admin",
             "/public/%5c../admin",
@@ -216,6 +217,7 @@ mod tests {
             "/public/a//b",
             "/public/a/../b",
             "/public/.x",
+            "/public/%user/%u12",
             "/public/%C3%A4/a%2fB;v=1//c./d%20",
         ] {
             assert_eq!(chosen(&routes, "h", path), "/public", "{path}");

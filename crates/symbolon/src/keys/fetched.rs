@@ -54,7 +54,8 @@ pub struct Fetched {
     known: Mutex<Option<Known>>,
     /// Held by whoever asks the issuer.
     asking: tokio::sync::Mutex<()>,
-    /// When the last attempt began, in milliseconds of [`Clock::elapsed`], and one more; zero before the first.
+    /// When an unknown `kid` last caused an attempt, in milliseconds of [`Clock::elapsed`], and one more; zero before
+    /// the first. Attempts that come by themselves do not count: a key may be made when it is first used.
     attempted_at: AtomicU64,
 }
 
@@ -124,8 +125,6 @@ impl Fetched {
     }
 
     async fn refresh(&self) -> Result<Duration, FetchError> {
-        self.attempted_at
-            .store(millis(self.clock.elapsed()) + 1, Ordering::Release);
         let (set, headers, text) = self.fetch().await?;
         log_skipped(&set, &self.issuer.issuer);
         if set.is_empty() {
@@ -199,6 +198,8 @@ impl KeySource for Fetched {
         if attempted_at != 0 && is_recent {
             return;
         }
+        self.attempted_at
+            .store(millis(self.clock.elapsed()) + 1, Ordering::Release);
         if let Err(error) = self.refresh().await {
             tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched on an unknown kid");
         }

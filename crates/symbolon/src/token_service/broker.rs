@@ -636,15 +636,15 @@ impl Broker {
         downstream.drop_forged(headers, &[]);
         downstream.set_forwarded(headers, &host);
         headers.remove(HOST);
-        if let Mode::Origin { public_url } = &self.config.mode {
-            let host = HeaderValue::from_str(public_url.authority()).ok()?;
-            headers.insert(X_FORWARDED_HOST, host.clone());
-            headers.insert(
-                X_FORWARDED_PROTO,
-                HeaderValue::from_str(public_url.scheme()).ok()?,
-            );
-            headers.insert(HOST, host);
-        }
+        // Under another name the server might call itself by that: an issuer that nobody knows.
+        let public = match &self.config.mode {
+            Mode::Origin { public_url } => public_url.clone(),
+            Mode::Endpoint(_) => Url::parse(&self.config.issuer).ok()?,
+        };
+        let host = HeaderValue::from_str(public.authority()).ok()?;
+        headers.insert(X_FORWARDED_HOST, host.clone());
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_str(public.scheme()).ok()?);
+        headers.insert(HOST, host);
         if let Some(proof) = proof {
             headers.insert(DPOP, proof);
         }

@@ -4,6 +4,7 @@
 
 mod broker;
 mod clients;
+mod compatibility;
 mod desync;
 mod documents;
 mod flow;
@@ -13,5 +14,6 @@ mod lookup;
 mod program;
 mod revocation;
 mod rotation;
+mod servers;
 mod support;
 mod token_service;

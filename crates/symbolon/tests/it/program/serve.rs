@@ -132,7 +132,7 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
     let good = fs::read_to_string(&set_up.file).unwrap();
     let bad = good
         .replace("log = \"json\"", "log = \"xml\"\nlogs = \"json\"")
-        .replace("lifetime = \"10m\"", "lifetime = 10")
+        .replace("lifetime = \"10m\"", "lifetime = 10 # minutes")
         .replace("tokens = \"signature\"", "")
         .replace(
             &format!("listen = \"{}\" # admin", set_up.admin),
