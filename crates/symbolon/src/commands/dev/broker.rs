@@ -135,15 +135,16 @@ Try it, in another terminal, with a client of yours for CLIENT and SECRET: get a
 TOKEN=$(curl -s -u CLIENT:SECRET -d grant_type=client_credentials {here}{TOKEN} | {READ_TOKEN})
 curl -iw '\\n' -H \"Authorization: Bearer $TOKEN\" {here}/hello
 {revoke}
-A client that sends users to log in goes to the server for that, as ever, brings the code to {here}{TOKEN}, and asks
-about the user at {here}{USERINFO}.
+A client that sends users to log in goes to the server for that, as ever, brings the code to
+{here}{TOKEN}, and asks about the user at {here}{USERINFO}.
 
 Its limits
 - Authorization, introspection and logout stay the server's business: there an opaque token means nothing, and nothing
   is translated. What revokes a token at the server itself is not heard of here.
-- A token is refused (502, the reason is in this log) unless it is a JWT for one `aud` at least, signed with {algorithms},
-  and lives {hours} hours at most. Keycloak names an audience if the client has an audience mapper.
-- ID tokens pass. An `at_hash` in them is made of the JWT: clients that check it refuse them ({CLIENTS_THAT_CHECK_AT_HASH}).
+- A token is refused (502, the reason is in this log) unless it is a JWT, has an `aud`, lives {hours} hours at most, and is
+  signed with {algorithms}. Keycloak names an audience if the client has an audience mapper.
+- ID tokens pass. An `at_hash` in them is made of the JWT, and clients that check it refuse them:
+  {CLIENTS_THAT_CHECK_AT_HASH}.
 - A proof of possession or a client's assertion that is made for this token endpoint is none for the server's.
 - grant_type=password is refused. All that is held here is gone with this process.
 
@@ -164,11 +165,16 @@ Token service and gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl-C ends it.
     }
 
     fn algorithms(&self) -> String {
-        let names = self.arguments.issuer_algorithms.iter();
-        names
+        let names: Vec<_> = self
+            .arguments
+            .issuer_algorithms
+            .iter()
             .map(|algorithm| algorithm.name())
-            .collect::<Vec<_>>()
-            .join(" or ")
+            .collect();
+        match names.split_last() {
+            Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+            _ => names.concat(),
+        }
     }
 }
 
