@@ -22,6 +22,7 @@ pub use deployment::{
     CLIENT, CLIENT_SECRET, Deployment, FaultyStore, OPERATOR, SCOPE, free_port, minting, settings,
 };
 pub use fake_server::FakeServer;
+pub use foreign::{is_there, root};
 pub use gateway::{Second, with_token};
 pub use http::{Answer, form, get, post, request};
 pub use issuer::Issuer;
