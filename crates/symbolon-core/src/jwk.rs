@@ -118,6 +118,11 @@ impl JwkSet {
         &self.skipped
     }
 
+    /// The algorithm of each key that can be used.
+    pub fn algorithms(&self) -> impl Iterator<Item = Algorithm> {
+        self.keys.iter().map(|key| key.algorithm)
+    }
+
     /// Whether no key can be used.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()

@@ -51,6 +51,9 @@ pub struct IssuerPolicy {
 pub enum Profile {
     /// RFC 9068: `typ` is `at+jwt`, and `aud` and `iat` are there.
     Rfc9068,
+    /// Keycloak: `typ` is `JWT`, the claim `typ` tells access tokens (`Bearer`) from ID, refresh and logout tokens, and
+    /// tokens of users name their client in `azp` alone.
+    Keycloak,
 }
 
 /// A JWT that was verified in full. Only [`Policy::verify`] and [`Policy::verify_issued`] make one, only one can be
@@ -164,12 +167,12 @@ impl Policy {
         let keys = issuer.keys.as_deref().ok_or(Rejection::KeysUnavailable)?;
         verify_signature(&jwt, &header, &issuer.algorithms, keys)?;
 
-        issuer.profile.check_type(&header)?;
+        issuer.profile.check_type(&header, &payload)?;
         let (kind, lineage) = jwt.glued().unwrap_or((issuer.tokens, Lineage::default()));
         if kind != issuer.tokens {
             return Err(Rejection::Kind);
         }
-        let claims = Claims::read(&payload)?;
+        let claims = Claims::read(&payload, issuer.profile)?;
         claims.check_lifetime(now, issuer.max_lifetime)?;
         Ok(VerifiedJwt {
             jwt,
@@ -220,16 +223,28 @@ pub(crate) fn read_part(part: &str) -> Result<Object, Rejection> {
 }
 
 impl Profile {
-    /// A media type, compared without regard to case, with or without `application/` (RFC 7515 §4.1.9).
-    fn check_type(self, header: &Object) -> Result<(), Rejection> {
-        let typ = header
-            .get("typ")
-            .and_then(Value::as_str)
-            .ok_or(Rejection::Type)?
-            .to_ascii_lowercase();
+    /// Whether it is an access token (GW-24). `typ` in the header is a media type, compared without regard to case,
+    /// with or without `application/` (RFC 7515 §4.1.9).
+    fn check_type(self, header: &Object, payload: &Object) -> Result<(), Rejection> {
+        let typ = header.get("typ").and_then(Value::as_str);
+        let typ = typ.ok_or(Rejection::Type)?.to_ascii_lowercase();
+        let is_access_token = match (self, typ.strip_prefix("application/").unwrap_or(&typ)) {
+            (Self::Rfc9068 | Self::Keycloak, "at+jwt") => true,
+            (Self::Keycloak, "jwt") => payload.get("typ").and_then(Value::as_str) == Some("Bearer"),
+            _ => false,
+        };
+        if is_access_token {
+            Ok(())
+        } else {
+            Err(Rejection::Type)
+        }
+    }
+
+    /// The claims that name the client, the first that is there.
+    const fn client_claims(self) -> &'static [&'static str] {
         match self {
-            Self::Rfc9068 if typ.strip_prefix("application/").unwrap_or(&typ) == "at+jwt" => Ok(()),
-            Self::Rfc9068 => Err(Rejection::Type),
+            Self::Rfc9068 => &["client_id"],
+            Self::Keycloak => &["client_id", "azp"],
         }
     }
 }
@@ -249,6 +264,12 @@ impl VerifiedJwt {
     /// Cuts it into the client's half, of its issuer's kind, and the store's.
     pub fn split(&self, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
         self.jwt.split(self.issuer.tokens, lineage)
+    }
+
+    /// Whether no other JWT has the same opaque token: it is salted, or has a `jti` and so a signature of its own. Where
+    /// neither holds, two log-ins in one second can share one (RS256, EdDSA and HMAC give one content one signature).
+    pub fn is_split_uniquely(&self) -> bool {
+        self.issuer.tokens == TokenKind::Salted || self.claims.jti.is_some()
     }
 
     /// Whether `audience` is among its audiences.
@@ -347,7 +368,7 @@ impl fmt::Debug for VerifiedJwt {
 }
 
 impl Claims {
-    fn read(payload: &Object) -> Result<Self, Rejection> {
+    fn read(payload: &Object, profile: Profile) -> Result<Self, Rejection> {
         let text = |claim: &'static str| match payload.get(claim) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.clone())),
@@ -355,6 +376,10 @@ impl Claims {
         };
         // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
         let name = |claim| text(claim).map(|text| text.filter(|text| !text.is_empty()));
+        let mut client = None;
+        for claim in profile.client_claims() {
+            client = client.or(name(claim)?);
+        }
         let date = |claim: &'static str| {
             payload
                 .get(claim)
@@ -366,7 +391,7 @@ impl Claims {
             issued_at: date("iat")?.ok_or(Rejection::Claim("iat"))?,
             not_before: date("nbf")?.unwrap_or_default(),
             subject: name("sub")?,
-            client: name("client_id")?,
+            client,
             jti: name("jti")?,
             session: name("sid")?,
             audiences: audiences(payload.get("aud"))?,

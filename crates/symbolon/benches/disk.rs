@@ -79,7 +79,7 @@ async fn writes(folder: &Path, writers: usize, revoke: bool) -> f64 {
                     if revoke {
                         let tombstone = tombstone(until);
                         store
-                            .revoke(&[record(1), record(2)], Some((key, tombstone)))
+                            .revoke(&[record(number()), record(number())], Some((key, tombstone)))
                             .await
                             .unwrap();
                     } else {
@@ -185,6 +185,10 @@ fn entry() -> (EntryKey, Entry) {
         Ok(Stored::Live(entry)) => (EntryKey::from_bytes(random()), entry),
         other => panic!("{other:?}"),
     }
+}
+
+fn number() -> u32 {
+    u32::from_be_bytes(random())
 }
 
 fn since(clock: &SystemClock, begun: Duration) -> Duration {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Body as RequestBody;
@@ -10,13 +11,13 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
-use serde_json::json;
-use symbolon_core::equal_in_constant_time;
+use serde_json::{Value, json};
+use symbolon_core::{Lineage, RecordId, UnixTime, base64url, equal_in_constant_time};
 use zeroize::Zeroizing;
 
 use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
-use crate::resolve::Outage;
+use crate::resolve::{Outage, Resolver, Seen, State as TokenState};
 use crate::revocations::{Asker, Revocations};
 use crate::revoke::Revoker;
 
@@ -50,16 +51,25 @@ impl fmt::Debug for Token {
 pub struct Admin {
     token: Option<Token>,
     revoker: Arc<Revoker>,
+    resolver: Resolver,
     revocations: Arc<Revocations>,
+    had_keys: AtomicBool,
 }
 
 impl Admin {
     /// Acts for operators who bring `token`.
-    pub fn new(token: Option<Token>, revoker: Arc<Revoker>, revocations: Arc<Revocations>) -> Self {
+    pub fn new(
+        token: Option<Token>,
+        revoker: Arc<Revoker>,
+        resolver: Resolver,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         Self {
             token,
             revoker,
+            resolver,
             revocations,
+            had_keys: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +82,7 @@ impl Admin {
             )
             .route("/ready", get(ready))
             .route("/revoke", post(revoke))
+            .route("/lookup", post(lookup))
             .with_state(self)
     }
 
@@ -87,6 +98,14 @@ impl Admin {
         };
         scheme.eq_ignore_ascii_case(b"Bearer ")
             && self.token.as_ref().is_some_and(|token| token.is(presented))
+    }
+
+    /// Whether each issuer's keys have been there. One that is away later takes no gateway from the others' tokens.
+    fn had_keys(&self) -> bool {
+        if self.revoker.has_all_keys() {
+            self.had_keys.store(true, Ordering::Release);
+        }
+        self.had_keys.load(Ordering::Acquire)
     }
 
     async fn revoke(&self, headers: &HeaderMap, body: RequestBody) -> Result<(), Refused> {
@@ -113,6 +132,25 @@ impl Admin {
             _ => return Err(Refused::Request("say one of: token, jti")),
         }
         Ok(())
+    }
+
+    /// Tells what there is of a token. Its claims are told if they are asked for: who has the token may see them, if he
+    /// is an operator; a client has it too, and may not.
+    async fn lookup(&self, headers: &HeaderMap, body: RequestBody) -> Result<Value, Refused> {
+        if !self.is_operator(headers) {
+            return Err(Refused::Operator);
+        }
+        let form = Form::read(headers, body).await?;
+        let text = form.one("token").ok_or(Refused::Request("no token"))?;
+        let token = self
+            .resolver
+            .parse(text)
+            .map_err(|_| Refused::Request("that is no opaque token of an issuer here"))?;
+        let with_claims = form.one("claims") == Some("true");
+        let seen = self.resolver.look(&token).await?;
+        let token = self.resolver.correlation_id(&token);
+        tracing::info!(token, with_claims, "looked up by an operator");
+        Ok(described(&seen, with_claims))
     }
 
     /// The issuer that is meant; it need not be named where there is one.
@@ -150,14 +188,47 @@ impl From<Outage> for Refused {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
-    if admin.revocations.is_ready() {
-        http::json(StatusCode::OK, &json!({ "status": "ready" }))
-    } else {
-        http::json(
-            StatusCode::SERVICE_UNAVAILABLE,
-            &json!({ "status": "the revocation log is being read" }),
-        )
+    let waits_for = match (admin.revocations.is_ready(), admin.had_keys()) {
+        (true, true) => return http::json(StatusCode::OK, &json!({ "status": "ready" })),
+        (false, _) => "the revocation log is being read",
+        (true, false) => "keys of an issuer are not there yet",
+    };
+    http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": waits_for }))
+}
+
+async fn lookup(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {
+    match admin.lookup(&headers, body).await {
+        Ok(seen) => http::json(StatusCode::OK, &seen),
+        Err(refused) => refused.into_response(),
     }
+}
+
+fn described(seen: &Seen, with_claims: bool) -> Value {
+    let (state, revoked_by, reason) = match &seen.state {
+        TokenState::Absent => ("absent", None, None),
+        TokenState::Live => ("live", None, None),
+        TokenState::Revoked(kind) => ("revoked", Some(format!("{kind:?}").to_lowercase()), None),
+        TokenState::Rejected(rejection) => ("refused", None, Some(rejection.to_string())),
+        TokenState::Unreadable(error) => ("unreadable", None, Some(error.to_string())),
+    };
+    let id = |id: &RecordId| (!id.is_none()).then(|| base64url::encode(id.as_bytes()));
+    let Lineage { grant, session, mark } = &seen.lineage;
+    let mark = (!mark.is_none()).then(|| format!("{}-{}", mark.milliseconds, mark.counter));
+    let mut described = json!({
+        "state": state, "revoked_by": revoked_by, "reason": reason,
+        "expires_at": seen.expires_at.map(UnixTime::as_secs),
+        "grant": id(grant), "session": id(session), "mark": mark,
+    });
+    if let Some(jwt) = seen.jwt.as_ref().filter(|_| with_claims) {
+        for (name, part) in ["header", "claims"]
+            .into_iter()
+            .zip(jwt.signing_input().split('.'))
+        {
+            let octets = Zeroizing::new(base64url::decode(part).unwrap_or_default());
+            described[name] = serde_json::from_slice(&octets).unwrap_or_default();
+        }
+    }
+    described
 }
 
 async fn revoke(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {
@@ -184,8 +255,8 @@ impl Refused {
             }
             Self::Request(why) => http::error(StatusCode::BAD_REQUEST, "invalid_request", why),
             Self::Outage(outage) => {
-                tracing::error!(?outage, "an operator's revocation was not done");
-                let why = "the revocation was not acknowledged; repeat it";
+                tracing::error!(?outage, "what an operator asked for was not done");
+                let why = "it was not acknowledged; repeat it";
                 let response = http::error(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", why);
                 with(response, RETRY_AFTER, "1")
             }

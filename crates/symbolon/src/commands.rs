@@ -5,22 +5,32 @@
 use std::error::Error;
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use symbolon::config::SCHEMA;
+use symbolon::private_file;
 use symbolon::process::Process;
+use symbolon_core::Profile;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use zeroize::Zeroizing;
 
+mod check;
 mod dev;
+mod init;
 mod keys;
+mod lookup;
+mod operator;
 mod revoke;
 mod serve;
 mod token;
 
 /// What a command ends with.
-pub(crate) type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+pub(crate) type Outcome = Result<(), Failure>;
+
+/// Why it did not do it.
+type Failure = Box<dyn Error + Send + Sync>;
 
 /// Split tokens for any OAuth 2.0 authorization server: clients hold an opaque token, APIs get the whole JWT.
 #[derive(Parser)]
@@ -34,6 +44,10 @@ pub(crate) struct Symbolon {
 enum Command {
     /// Runs token service, gateway and a demo API on loopback; shows one token's way, prints curl lines to try
     Dev(dev::Arguments),
+    /// Writes the files of a common set-up, to start from
+    Init(init::Arguments),
+    /// Tells every mistake in a file at once, or that it is right; with --live, whether what it names fits
+    Check(check::Arguments),
     /// Runs the roles that a file names
     Serve {
         /// The configuration (TOML)
@@ -48,6 +62,10 @@ enum Command {
     Keys(keys::Command),
     /// Revokes a token (on standard input), or the JWT with a jti, through the admin listener of a running process
     Revoke(revoke::Arguments),
+    /// Tells what there is of a token (on standard input), through the admin listener
+    Lookup(lookup::Arguments),
+    /// Prints a JSON Schema of the file that `serve` reads
+    Schema,
 }
 
 impl Symbolon {
@@ -56,10 +74,14 @@ impl Symbolon {
         keep_memory_private();
         match self.command {
             Command::Dev(arguments) => dev::run(arguments).await,
+            Command::Init(arguments) => init::run(&arguments),
+            Command::Check(arguments) => check::run(arguments).await,
             Command::Serve { config } => serve::run(&config).await,
             Command::Token(command) => token::run(&command),
             Command::Keys(command) => keys::run(command),
             Command::Revoke(arguments) => revoke::run(arguments).await,
+            Command::Lookup(arguments) => lookup::run(arguments).await,
+            Command::Schema => Ok(show(SCHEMA)?),
         }
     }
 }
@@ -70,10 +92,27 @@ pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// How an issuer's access tokens look, by its name.
+fn a_profile(name: &str) -> Result<Profile, String> {
+    match name {
+        "rfc9068" => Ok(Profile::Rfc9068),
+        "keycloak" => Ok(Profile::Keycloak),
+        _ => Err("a profile is rfc9068 or keycloak".to_owned()),
+    }
+}
+
 /// All of standard input, without the line end behind it.
 fn input() -> io::Result<Zeroizing<String>> {
     let mut text = Zeroizing::new(String::new());
     io::stdin().lock().take(1024 * 1024).read_to_string(&mut text)?;
+    let end = text.trim_end().len();
+    text.truncate(end);
+    Ok(text)
+}
+
+/// What stands in a file that nobody but its owner may use, without the line end behind it.
+fn private_text(path: &Path) -> Result<Zeroizing<String>, String> {
+    let mut text = private_file::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let end = text.trim_end().len();
     text.truncate(end);
     Ok(text)

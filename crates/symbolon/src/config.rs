@@ -3,9 +3,11 @@
 //! A module owns its `Config`, and none of them reads this one. Everything that can be checked without a socket is
 //! checked here, and every mistake is reported at once: nothing binds or starts before all of it is valid.
 
+mod advice;
 mod gateway;
 mod issuers;
 mod mistakes;
+mod schema;
 mod secret_source;
 mod table;
 mod token_service;
@@ -19,7 +21,9 @@ use std::path::{Path, PathBuf};
 use symbolon_core::Secrets;
 use toml_span::{Span, Spanned};
 
+pub use advice::{CLIENTS_THAT_CHECK_AT_HASH, route_name};
 pub use mistakes::Mistakes;
+pub use schema::SCHEMA;
 
 use self::gateway::Revocation;
 use self::table::{Reader, Table};

@@ -16,15 +16,15 @@ use crate::keys::Issuers;
 
 /// An API that verifies what it gets, and remembers it to show it.
 pub struct DemoApi {
-    audience: String,
+    audience: Option<String>,
     issuers: Arc<Issuers>,
     clock: Arc<dyn Clock>,
     received: Mutex<Option<Zeroizing<String>>>,
 }
 
 impl DemoApi {
-    /// An API that is called `audience`.
-    pub fn new(audience: String, issuers: Arc<Issuers>, clock: Arc<dyn Clock>) -> Self {
+    /// An API that is called `audience`, or one that takes tokens for any, as none should.
+    pub fn new(audience: Option<String>, issuers: Arc<Issuers>, clock: Arc<dyn Clock>) -> Self {
         Self {
             audience,
             issuers,
@@ -53,7 +53,11 @@ impl DemoApi {
         UnverifiedJwt::parse(Zeroizing::new(jwt.to_owned()))
             .ok()
             .and_then(|jwt| self.issuers.policy().rules.verify(jwt, self.clock.now()).ok())
-            .is_some_and(|jwt| jwt.is_for(&self.audience))
+            .is_some_and(|jwt| {
+                self.audience
+                    .as_deref()
+                    .is_none_or(|audience| jwt.is_for(audience))
+            })
     }
 }
 
@@ -73,8 +77,10 @@ async fn answer(State(api): State<Arc<DemoApi>>, headers: HeaderMap) -> Response
         Some(Zeroizing::new(authorization.to_owned()));
     // It does not echo the JWT: the client would read there what was kept from it.
     let octets = authorization.len() - "Bearer ".len();
-    let said = format!(
-        "The API got a JWT of {octets} characters, checked its signature, issuer, expiry and audience."
-    );
+    let checked = match &api.audience {
+        Some(_) => "signature, issuer, expiry and audience",
+        None => "signature, issuer and expiry",
+    };
+    let said = format!("The API got a JWT of {octets} characters, checked its {checked}.");
     http::json(StatusCode::OK, &json!({ "message": said }))
 }

@@ -17,6 +17,7 @@ use hyper::header::{
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use hyper::{Request, Response, Uri};
+
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use tokio::time::Sleep;
+use tower::ServiceExt as _;
 use url::Url;
 
 use crate::http;
@@ -33,6 +35,7 @@ use crate::http;
 #[derive(Clone)]
 pub struct Forwarder {
     client: Client<HttpsConnector<HttpConnector>, RequestBody>,
+    connector: HttpsConnector<HttpConnector>,
 }
 
 /// What servers' certificates are checked against.
@@ -96,8 +99,21 @@ impl Forwarder {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .build(connector);
-        Ok(Self { client })
+            .build(connector.clone());
+        Ok(Self { client, connector })
+    }
+
+    /// Connects, over TLS if the URL says so, and sends nothing.
+    pub async fn connect(&self, server: &Url) -> Result<(), ForwardError> {
+        let uri: Uri = server
+            .as_str()
+            .parse()
+            .map_err(|_| ForwardError::Unavailable("its address is no URL".into()))?;
+        match tokio::time::timeout(CONNECT_TIMEOUT, self.connector.clone().oneshot(uri)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(ForwardError::Unavailable(cause(&*error))),
+            Err(_) => Err(ForwardError::Timeout),
+        }
     }
 
     /// Sends the request, and gives the answer as it comes. Nothing is sent twice: a request whose connection breaks
@@ -433,8 +449,8 @@ impl Downstream {
 }
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// A field's name as the servers see it that read all but letters and digits alike.
 fn with_dashes(name: &str) -> Cow<'_, str> {

@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::header::HeaderName;
 use ipnet::IpNet;
 use url::Url;
@@ -18,7 +20,6 @@ use crate::resolve::Resolver;
 pub mod authorize;
 mod cors;
 pub mod proxy;
-pub(crate) mod request;
 pub mod respond;
 mod routes;
 
@@ -83,5 +84,16 @@ impl Gateway {
             trusted_proxies: config.trusted_proxies,
             strip: config.strip.iter().filter_map(|name| name.parse().ok()).collect(),
         })
+    }
+
+    /// Whether a request takes one of the routes, could be read as one that does, or is the gateway's to refuse.
+    pub fn has_route(&self, request: &Request<Incoming>) -> bool {
+        let Ok(host) = crate::request::check(request) else {
+            return true;
+        };
+        !matches!(
+            self.routes.choose(&host.name(), request.uri().path()),
+            routes::Choice::None
+        )
     }
 }

@@ -5,9 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use async_trait::async_trait;
 use symbolon_core::{
-    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, SignatureLengths, TokenKind,
+    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, Rejection, SignatureLengths,
+    SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
 };
+
+mod fetched;
+
+pub use fetched::{FetchError, Fetched, Location, Metadata, is_loopback, map_to};
 
 /// One issuer as the operator describes it.
 #[derive(Clone, Debug)]
@@ -33,12 +39,26 @@ pub enum Source {
     File(PathBuf),
     /// The token service in this process signs for it.
     Mint,
+    /// Fetched, and kept current.
+    Fetched(Location),
 }
 
 /// The keys of one issuer: fixed, or kept current by whoever implements it.
+#[async_trait]
 pub trait KeySource: Send + Sync + 'static {
     /// The set to verify with now; none while there is none to be had, which is an outage and no verdict on a token.
     fn jwk_set(&self) -> Option<Arc<JwkSet>>;
+
+    /// Since when the set is known to be the issuer's; none if it does not change.
+    fn fetched_at(&self) -> Option<UnixTime> {
+        None
+    }
+
+    /// Asks the issuer again, unless that was done a moment ago. While another caller does, it returns at once, or
+    /// waits for that if `patient`.
+    async fn renew(&self, patient: bool) {
+        let _ = patient;
+    }
 }
 
 /// A set that does not change.
@@ -54,21 +74,14 @@ impl Fixed {
     /// Reads a JWK Set, and says in the log which of its keys are not used.
     pub fn read(text: &[u8], issuer: &Config) -> Result<Self, JwkSetError> {
         let set = JwkSet::parse(text, &issuer.algorithms, Provenance::Configured)?;
-        for skipped in set.skipped() {
-            tracing::warn!(issuer = issuer.issuer, index = skipped.index, reason = %skipped.reason, "key not used");
-        }
+        log_skipped(&set, &issuer.issuer);
         Ok(Self(Arc::new(set)))
-    }
-
-    /// Whether none of its keys can be used.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
     }
 }
 
 /// The issuers that are accepted, with their keys.
 pub struct Issuers {
-    sources: Vec<(Config, Box<dyn KeySource>)>,
+    sources: Vec<(Config, Arc<dyn KeySource>)>,
     current: ArcSwap<Current>,
 }
 
@@ -82,9 +95,66 @@ pub struct Current {
 
 impl Issuers {
     /// Accepts these issuers, each with its keys.
-    pub fn new(sources: Vec<(Config, Box<dyn KeySource>)>) -> Self {
+    pub fn new(sources: Vec<(Config, Arc<dyn KeySource>)>) -> Self {
         let current = ArcSwap::from_pointee(Current::of(&sources));
         Self { sources, current }
+    }
+
+    /// Verifies what a client presented. A key that is not known may be new: the issuer is asked again, which the
+    /// request waits for that caused it, and no other (MD-06).
+    pub async fn verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
+        let verdict = self.policy().rules.verify(jwt.clone(), now);
+        match verdict {
+            Err(Rejection::UnknownKey) => {
+                self.renew(&jwt, false).await;
+                let verdict = self.policy().rules.verify(jwt.clone(), now);
+                verdict.map_err(|rejection| self.doubt(rejection, &jwt))
+            }
+            verdict => verdict,
+        }
+    }
+
+    /// Verifies what was just issued. Its request cannot be repeated, so it waits for the keys whoever asks for them.
+    pub async fn verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
+        let verdict = self.policy().rules.verify_issued(jwt.clone(), now);
+        match verdict {
+            Err(Rejection::UnknownKey | Rejection::KeysUnavailable) => {
+                self.renew(&jwt, true).await;
+                self.policy().rules.verify_issued(jwt, now)
+            }
+            verdict => verdict,
+        }
+    }
+
+    async fn renew(&self, jwt: &UnverifiedJwt, patient: bool) {
+        let Some((unverified_issuer, _)) = jwt.unverified_origin() else {
+            return;
+        };
+        if let Some((_, source)) = self
+            .sources
+            .iter()
+            .find(|(config, _)| config.issuer == unverified_issuer)
+        {
+            source.renew(patient).await;
+            self.refresh();
+        }
+    }
+
+    /// A token that was issued after its issuer's keys were fetched may be signed with a newer one: nobody can say
+    /// now. One that was issued before is signed with none of them: it stays rejected.
+    fn doubt(&self, rejection: Rejection, jwt: &UnverifiedJwt) -> Rejection {
+        let is_newer = || {
+            let (unverified_issuer, unverified_issued_at) = jwt.unverified_origin()?;
+            let (_, source) = self
+                .sources
+                .iter()
+                .find(|(config, _)| config.issuer == unverified_issuer)?;
+            Some(unverified_issued_at.plus(CLOCKS_DIFFER) > source.fetched_at()?)
+        };
+        match rejection {
+            Rejection::UnknownKey if is_newer() == Some(true) => Rejection::KeysUnavailable,
+            rejection => rejection,
+        }
     }
 
     /// A snapshot: it stays whole while keys change.
@@ -112,8 +182,30 @@ impl Issuers {
     }
 }
 
+/// How far an issuer's clock may be behind ours.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
+fn log_skipped(set: &JwkSet, issuer: &str) {
+    for skipped in set.skipped() {
+        match skipped.reason {
+            SkipReason::Private => {
+                tracing::error!(
+                    issuer,
+                    index = skipped.index,
+                    "a private key stands in the JWK Set: replace it"
+                );
+            }
+            // Keys for encryption are no surprise there.
+            SkipReason::Use | SkipReason::KeyType | SkipReason::Algorithm => {
+                tracing::debug!(issuer, index = skipped.index, reason = %skipped.reason, "key not used");
+            }
+            reason => tracing::warn!(issuer, index = skipped.index, %reason, "key not used"),
+        }
+    }
+}
+
 impl Current {
-    fn of(sources: &[(Config, Box<dyn KeySource>)]) -> Self {
+    fn of(sources: &[(Config, Arc<dyn KeySource>)]) -> Self {
         let rules = Policy::new(sources.iter().map(|(config, source)| IssuerPolicy {
             issuer: config.issuer.clone(),
             profile: config.profile,

@@ -21,6 +21,8 @@ mod form;
 pub mod forward;
 pub mod http;
 pub mod listener;
+mod paths;
+mod request;
 
 pub mod token_service;
 

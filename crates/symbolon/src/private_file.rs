@@ -52,6 +52,17 @@ pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
+/// Writes a file that its owner alone may use, over the one that is there, whole or not at all.
+pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(base64url::encode(&random::<12>()));
+    write(&unfinished, content)?;
+    let renamed = fs::rename(&unfinished, path);
+    if renamed.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    renamed
+}
+
 impl ReadError {
     /// Whether there is no such file.
     pub fn is_missing(&self) -> bool {

@@ -18,18 +18,21 @@ use tower::ServiceExt as _;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::{Gateway, request, respond};
+use crate::forward::{Forwarder, Roots, RootsError};
+use crate::gateway::Gateway;
 use crate::http::Body;
-use crate::keys::{self, Fixed, Issuers, KeySource};
+use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::private_file;
 use crate::publish::Publisher;
+use crate::request;
 use crate::resolve::Resolver;
 use crate::revocations::Revocations;
 use crate::revoke::Revoker;
 use crate::store::{EntryStore, RECORD_MARGIN};
-use crate::token_service::mint::{self, Mint};
-use crate::token_service::{self, Paths, TokenService};
+use crate::token_service::broker::{self, Broker};
+use crate::token_service::mint::{self, Mint, SigningKeys};
+use crate::token_service::{Paths, Source, TokenService};
 
 /// Roles that run.
 pub struct Process {
@@ -68,11 +71,12 @@ impl Process {
             Some(secrets) => secrets,
             None => secret_in(&config.data)?.into(),
         };
-        let mint = match &config.token_service {
-            Some(settings) => Some(mint_for(settings, &config.issuers, &config.data)?),
-            None => None,
+        let signing_keys = match config.token_service.as_ref().map(|settings| &settings.source) {
+            Some(Source::Mint(_)) => Some(signing_keys(&config.issuers, &config.data, &clock)?),
+            Some(Source::Broker(_)) | None => None,
         };
-        let issuers = Arc::new(issuers_of(&config.issuers, mint.as_ref())?);
+        let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
+        let issuers = Arc::new(issuers);
         let shared = Shared {
             revocations: Arc::new(Revocations::new(
                 config.revocations,
@@ -85,16 +89,23 @@ impl Process {
             clock,
             secrets,
         };
-        let token_service = config.token_service.zip(mint).map(|(settings, mint)| {
-            let (listen, paths) = (settings.listen, Paths::of(&settings.issuer));
-            (
-                listen,
-                Endpoints {
-                    router: shared.token_service(settings, mint).router(&paths),
-                    paths,
-                },
-            )
-        });
+        let token_service = match config
+            .token_service
+            .map(|settings| (settings.listen, settings.source))
+        {
+            Some((listen, Source::Mint(settings))) => signing_keys.clone().map(|(issuer, keys)| {
+                let mint = Mint::new(keys, issuer, settings.lifetime);
+                let paths = Paths::of(&settings.issuer);
+                let router = shared.token_service(settings, mint).router(&paths);
+                (listen, Front::Mint(Endpoints { router, paths }))
+            }),
+            Some((listen, Source::Broker(settings))) => {
+                let broker = shared.broker(settings).map_err(StartError::new)?;
+                broker.self_test().await.map_err(StartError::new)?;
+                Some((listen, Front::Broker(Box::new(broker))))
+            }
+            None => None,
+        };
         let gateway = config.gateway.map(|settings| {
             let (listen, places) = (settings.listen, settings.max_connections);
             let gateway = Gateway::new(settings, Arc::new(shared.resolver())).map_err(StartError::new)?;
@@ -104,16 +115,24 @@ impl Process {
             let admin = Admin::new(
                 settings.token,
                 Arc::new(shared.revoker()),
+                shared.resolver(),
                 shared.revocations.clone(),
             );
             (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
         });
-        Self::bind(shared, token_service, gateway.transpose()?, admin).await
+        let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
+        for source in fetched {
+            process.background.spawn(source.keep(process.issuers.clone()));
+        }
+        if let Some((_, keys)) = signing_keys {
+            process.background.spawn(keys.keep(process.issuers.clone()));
+        }
+        Ok(process)
     }
 
     async fn bind(
         shared: Shared,
-        token_service: Option<(SocketAddr, Endpoints)>,
+        token_service: Option<(SocketAddr, Front)>,
         gateway: Option<(SocketAddr, usize, Gateway)>,
         admin: Option<(SocketAddr, Endpoints)>,
     ) -> Result<Self, StartError> {
@@ -130,15 +149,13 @@ impl Process {
             shutdown,
         };
         match (token_service, gateway) {
-            (Some((listen, endpoints)), Some((at, places, gateway))) if listen == at && at.port() != 0 => {
-                let address = process
-                    .listen(at, OneOrigin { endpoints, gateway }, places)
-                    .await?;
+            (Some((listen, front)), Some((at, places, gateway))) if listen == at && at.port() != 0 => {
+                let address = process.listen(at, OneOrigin { front, gateway }, places).await?;
                 (process.token_service, process.gateway) = (Some(address), Some(address));
             }
             (token_service, gateway) => {
-                if let Some((listen, endpoints)) = token_service {
-                    process.token_service = Some(process.listen(listen, endpoints, MAX_CONNECTIONS).await?);
+                if let Some((listen, front)) = token_service {
+                    process.token_service = Some(process.listen(listen, front, MAX_CONNECTIONS).await?);
                 }
                 if let Some((listen, places, gateway)) = gateway {
                     process.gateway = Some(process.listen(listen, gateway, places).await?);
@@ -189,17 +206,34 @@ struct Shared {
 }
 
 impl Shared {
-    fn token_service(&self, settings: token_service::Config, mint: Mint) -> Arc<TokenService> {
-        let publisher = Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone());
-        let (issuers, revoker) = (self.issuers.clone(), Arc::new(self.revoker()));
+    fn token_service(&self, settings: mint::Config, mint: Mint) -> Arc<TokenService> {
         Arc::new(TokenService::new(
             settings.clients,
             mint,
-            issuers,
-            publisher,
-            revoker,
+            self.issuers.clone(),
+            self.publisher(),
+            Arc::new(self.revoker()),
             self.clock.clone(),
         ))
+    }
+
+    fn broker(&self, settings: broker::Config) -> Result<Broker, RootsError> {
+        let http = Forwarder::new(&Roots::of(&settings.authorization_server, None))?;
+        Ok(Broker::new(
+            settings,
+            http,
+            self.issuers.clone(),
+            self.store.clone(),
+            self.publisher(),
+            self.resolver(),
+            self.revoker(),
+            self.secrets.clone(),
+            self.clock.clone(),
+        ))
+    }
+
+    fn publisher(&self) -> Publisher {
+        Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone())
     }
 
     fn resolver(&self) -> Resolver {
@@ -255,7 +289,7 @@ impl Handler for Endpoints {
     async fn handle(&self, _peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         // Credentials come here too, over the same connections: what the gateway does not believe, we do not.
         if let Err(refusal) = request::check_message(&request) {
-            return respond::refusal(&refusal);
+            return refusal.into_response();
         }
         match self
             .router
@@ -269,16 +303,44 @@ impl Handler for Endpoints {
     }
 }
 
+/// What a token service shows to the world.
+enum Front {
+    Mint(Endpoints),
+    Broker(Box<Broker>),
+}
+
+impl Handler for Front {
+    async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
+        match self {
+            Self::Mint(endpoints) => endpoints.handle(peer, request).await,
+            Self::Broker(broker) => broker.answer(peer, request).await,
+        }
+    }
+}
+
 /// Token service and gateway on one listener, so that token endpoint and API have one origin.
 struct OneOrigin {
-    endpoints: Endpoints,
+    front: Front,
     gateway: Gateway,
+}
+
+impl OneOrigin {
+    fn is_for_front(&self, request: &Request<Incoming>) -> bool {
+        match &self.front {
+            Front::Mint(endpoints) => endpoints.paths.contain(request.uri().path()),
+            Front::Broker(broker) => match broker.has_place(request.uri().path()) {
+                Some(has) => has,
+                // It has every path that is no API's.
+                None => !self.gateway.has_route(request),
+            },
+        }
+    }
 }
 
 impl Handler for OneOrigin {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
-        if self.endpoints.paths.contain(request.uri().path()) {
-            self.endpoints.handle(peer, request).await
+        if self.is_for_front(&request) {
+            self.front.handle(peer, request).await
         } else {
             self.gateway.handle(peer, request).await
         }
@@ -302,39 +364,54 @@ fn secret_in(data: &Path) -> Result<Secret, StartError> {
     }
 }
 
-fn mint_for(
-    settings: &token_service::Config,
+/// The issuer that the token service signs for, and what it signs with.
+fn signing_keys(
     issuers: &[keys::Config],
     data: &Path,
-) -> Result<Mint, StartError> {
+    clock: &Arc<dyn Clock>,
+) -> Result<(String, Arc<SigningKeys>), StartError> {
     let issuer = issuers.iter().find(|issuer| issuer.keys == keys::Source::Mint);
     let issuer =
         issuer.ok_or_else(|| StartError("the token service signs for none of the issuers".into()))?;
     let algorithm = issuer.algorithms.first();
     let algorithm = algorithm.ok_or_else(|| StartError(format!("{} has no algorithm", issuer.issuer)))?;
-    let key = mint::key_in(data, *algorithm).map_err(StartError::new)?;
-    Ok(Mint::new(key, issuer.issuer.clone(), settings.lifetime))
+    let keys = SigningKeys::open(data, issuer, *algorithm, clock.clone()).map_err(StartError::new)?;
+    Ok((issuer.issuer.clone(), Arc::new(keys)))
 }
 
-fn issuers_of(configs: &[keys::Config], mint: Option<&Mint>) -> Result<Issuers, StartError> {
-    let source = |config: &keys::Config| -> Result<Box<dyn KeySource>, StartError> {
+/// The issuers, and those of their key sources that have to be kept current.
+fn issuers_of(
+    configs: &[keys::Config],
+    signing_keys: Option<&(String, Arc<SigningKeys>)>,
+    data: &Path,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Issuers, Vec<Arc<Fetched>>), StartError> {
+    let mut fetched = Vec::new();
+    let mut sources: Vec<(keys::Config, Arc<dyn KeySource>)> = Vec::with_capacity(configs.len());
+    for config in configs {
         let failed = |reason: &dyn fmt::Display| StartError(format!("keys of {}: {reason}", config.issuer));
-        let text = match (&config.keys, mint) {
-            (keys::Source::File(path), _) => std::fs::read(path).map_err(|error| failed(&error))?,
-            (keys::Source::Mint, Some(mint)) => mint.jwk_set().to_string().into_bytes(),
+        let source: Arc<dyn KeySource> = match (&config.keys, signing_keys) {
+            (keys::Source::File(path), _) => {
+                let text = std::fs::read(path).map_err(|error| failed(&error))?;
+                Arc::new(Fixed::read(&text, config).map_err(|error| failed(&error))?)
+            }
+            (keys::Source::Mint, Some((_, keys))) => keys.clone(),
             (keys::Source::Mint, None) => return Err(failed(&"no token service here signs for it")),
+            (keys::Source::Fetched(location), _) => {
+                let roots = location.roots(&config.issuer).map_err(|error| failed(&error))?;
+                let http = Forwarder::new(&roots).map_err(|error| failed(&error))?;
+                let source = Fetched::new(config.clone(), location.clone(), http, clock.clone(), data);
+                let source = Arc::new(source);
+                fetched.push(source.clone());
+                source
+            }
         };
-        let fixed = Fixed::read(&text, config).map_err(|error| failed(&error))?;
-        if fixed.is_empty() {
+        if source.jwk_set().is_some_and(|set| set.is_empty()) {
             return Err(failed(&"none of them can be used"));
         }
-        Ok(Box::new(fixed))
-    };
-    let sources: Result<Vec<_>, _> = configs
-        .iter()
-        .map(|config| Ok((config.clone(), source(config)?)))
-        .collect();
-    Ok(Issuers::new(sources?))
+        sources.push((config.clone(), source));
+    }
+    Ok((Issuers::new(sources), fetched))
 }
 
 impl StartError {

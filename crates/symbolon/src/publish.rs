@@ -28,6 +28,8 @@ pub enum PublishError {
     Revoked(RecordType),
     /// Another JWT with the same signature is published (BR-12). An alarm: the issuer repeats itself.
     Repeated,
+    /// The JWT has no `jti`, and without a salt its opaque token could be another one's too (BR-12).
+    NotUnique,
 }
 
 impl Publisher {
@@ -57,6 +59,9 @@ impl Publisher {
             session,
             mark: begun.mark,
         };
+        if !jwt.is_split_uniquely() {
+            return Err(PublishError::NotUnique);
+        }
         let (token, half) = jwt.split(lineage).map_err(PublishError::Split)?;
         let key = token.entry_key();
         let entry = half.seal(&token, &self.secrets);
@@ -86,6 +91,9 @@ impl fmt::Display for PublishError {
             Self::NotReady => f.write_str("the revocation log has not been read to its end yet"),
             Self::Revoked(kind) => write!(f, "revoked while it was issued, by a record of type {kind:?}"),
             Self::Repeated => f.write_str("another JWT with the same signature is published"),
+            Self::NotUnique => {
+                f.write_str("the JWT has no jti: without one, its issuer's tokens have to be salted")
+            }
         }
     }
 }

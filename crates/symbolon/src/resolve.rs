@@ -10,6 +10,10 @@ use crate::keys::Issuers;
 use crate::revocations::{Revocations, View};
 use crate::store::{EntryStore, StoreError};
 
+mod look;
+
+pub use look::{Seen, State};
+
 /// Turns opaque tokens into verified JWTs.
 pub struct Resolver {
     issuers: Arc<Issuers>,
@@ -89,7 +93,7 @@ impl Resolver {
         };
         let half = entry.open(token, &self.secrets).map_err(StoreError::Corrupt)?;
         let glued = half.glue(token).map_err(|_| Invalid::Rejected(Rejection::Form))?;
-        let jwt = self.issuers.policy().rules.verify(glued, self.clock.now())?;
+        let jwt = self.issuers.verify(glued, self.clock.now()).await?;
         // Last: a record that comes while the entry is read is seen here or by the store.
         match self.revocations.kills(&jwt, key) {
             Some(kind) => Err(Invalid::Revoked(kind).into()),

@@ -147,6 +147,14 @@ impl Revocations {
         })
     }
 
+    /// Whether that record is held.
+    pub fn holds(&self, kind: RecordType, id: RecordId) -> bool {
+        self.held
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(&(kind, id))
+    }
+
     /// Revokes: appends, writes the tombstone, waits as the store does, and then knows it here. Only this makes a
     /// revocation; a 200 may follow it and nothing less.
     pub async fn revoke(

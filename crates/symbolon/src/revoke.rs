@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use symbolon_core::{
-    EntryKey, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets, Stored, Tombstone,
-    UnixTime, VerifiedJwt,
+    EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets, Stored,
+    Tombstone, UnixTime, VerifiedJwt,
 };
 
 use crate::clock::Clock;
@@ -127,9 +127,32 @@ impl Revoker {
         self.append(&records, None, asker).await
     }
 
+    /// Revokes every token of a grant, past and future.
+    pub async fn revoke_grant(&self, grant: GrantId, asker: Asker) -> Result<(), Outage> {
+        let secret = self.secrets.newest().number().get();
+        let record = Record {
+            kind: RecordType::Grant,
+            id: grant,
+            secret,
+            ..unplaced(self.latest_end())
+        };
+        self.append(&[record], None, asker).await
+    }
+
+    /// Whether a grant was revoked.
+    pub fn is_grant_revoked(&self, grant: GrantId) -> bool {
+        self.revocations.holds(RecordType::Grant, grant)
+    }
+
     /// The issuers whose tokens can be named.
     pub fn issuers(&self) -> impl Iterator<Item = &str> {
         self.issuers.configs().map(|config| config.issuer.as_str())
+    }
+
+    /// Whether the keys of every issuer are there.
+    pub fn has_all_keys(&self) -> bool {
+        let policy = self.issuers.policy();
+        policy.rules.issuers().all(|issuer| issuer.keys.is_some())
     }
 
     /// Reads what somebody presents for revocation.

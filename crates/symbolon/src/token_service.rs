@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -14,6 +13,7 @@ use crate::keys::Issuers;
 use crate::publish::Publisher;
 use crate::revoke::Revoker;
 
+pub mod broker;
 mod client_auth;
 mod metadata;
 pub mod mint;
@@ -22,17 +22,22 @@ mod token;
 
 use mint::Mint;
 
-/// A token service that signs its own JWTs.
+/// A token service.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where it listens; may be the gateway's address.
     pub listen: SocketAddr,
-    /// Its issuer identifier, under which its endpoints stand.
-    pub issuer: Url,
-    /// How long its tokens live.
-    pub lifetime: Duration,
-    /// Who may ask for tokens.
-    pub clients: Vec<Client>,
+    /// Where its JWTs come from.
+    pub source: Source,
+}
+
+/// Where a JWT comes from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// It signs them itself.
+    Mint(mint::Config),
+    /// From the authorization server behind it.
+    Broker(broker::Config),
 }
 
 /// A client of this token service. `Debug` does not print what its secret could be guessed from.

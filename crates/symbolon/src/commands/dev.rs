@@ -19,7 +19,7 @@ use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
-use symbolon::token_service::Client;
+use symbolon::token_service::{Client, Source, mint};
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
@@ -28,15 +28,20 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::token::pretty;
-use super::{Outcome, StopSignal, drain, show, take_all_descriptors};
+use super::{Failure, Outcome, StopSignal, drain, show, take_all_descriptors};
+
+mod broker;
 
 #[derive(Args)]
 pub(super) struct Arguments {
     /// Split into signature and salt, as a deployment should, rather than the signature alone
     #[arg(long)]
     salted: bool,
+    #[command(flatten)]
+    before: broker::Before,
     /// Port of the token service
     #[arg(long, value_name = "PORT", default_value_t = 4601, value_parser = a_port())]
+    #[arg(conflicts_with = "authorization_server")]
     token_service: u16,
     /// Port of the gateway
     #[arg(long, value_name = "PORT", default_value_t = 4600, value_parser = a_port())]
@@ -51,6 +56,8 @@ pub(super) struct Arguments {
 
 const CLIENT: &str = "demo";
 const SCOPE: &str = "hello:read";
+/// Takes the token out of the answer, in a shell.
+const READ_TOKEN: &str = r#"sed 's/.*"access_token" *: *"\([^"]*\)".*/\1/'"#;
 
 pub(super) async fn run(arguments: Arguments) -> Outcome {
     telemetry::start(telemetry::Format::Text);
@@ -70,65 +77,60 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Starts everything, and tells what there is to see and to try.
-async fn start(
-    arguments: &Arguments,
-    data: &Path,
-) -> Result<(Process, String), Box<dyn std::error::Error + Send + Sync>> {
-    let client_secret = Zeroizing::new(base64url::encode(&random::<24>()));
+async fn start(arguments: &Arguments, data: &Path) -> Result<(Process, String), Failure> {
     let operator = Zeroizing::new(base64url::encode(&random::<32>()));
     let operator_file = data.join("admin-token");
     private_file::write(&operator_file, operator.as_bytes())?;
-
-    let config = settings(arguments, data, &client_secret, operator)?;
-    let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone())?;
-    let mut process = Process::start(config, store.clone(), clock.clone()).await?;
-    let api = Arc::new(DemoApi::new(
-        audience(arguments.api),
-        process.issuers.clone(),
-        clock,
-    ));
-    let endpoints = Endpoints::everywhere(api.clone().router());
-    process.listen(loopback(arguments.api), endpoints, 1_000).await?;
-
-    let pattern = show_one_token(arguments, &client_secret, &process, &*store, &api).await?;
+    let common = Common {
+        arguments,
+        data,
+        operator,
+    };
+    if let Some(server) = arguments.before.server().await? {
+        let running = Running::start(common.before(&server)?, arguments, server.audience()).await?;
+        return Ok((running.process, server.to_try(arguments, &operator_file)));
+    }
+    let client_secret = Zeroizing::new(base64url::encode(&random::<24>()));
+    let settings = common.minting(&client_secret)?;
+    let running = Running::start(settings, arguments, Some(audience(arguments.api))).await?;
+    let pattern = show_one_token(arguments, &client_secret, &running).await?;
     let to_try = to_try(arguments, &client_secret, &operator_file);
-    Ok((process, format!("{pattern}\n{to_try}")))
+    Ok((running.process, format!("{pattern}\n{to_try}")))
 }
 
-fn settings(
-    arguments: &Arguments,
-    data: &Path,
-    client_secret: &str,
+/// The roles and the demo API.
+struct Running {
+    process: Process,
+    store: Arc<dyn EntryStore>,
+    api: Arc<DemoApi>,
+}
+
+impl Running {
+    async fn start(config: Config, arguments: &Arguments, audience: Option<String>) -> Result<Self, Failure> {
+        let clock = Arc::new(SystemClock::start());
+        let store = store::open(&config.store, clock.clone())?;
+        let mut process = Process::start(config, store.clone(), clock.clone()).await?;
+        let api = Arc::new(DemoApi::new(audience, process.issuers.clone(), clock));
+        let endpoints = Endpoints::everywhere(api.clone().router());
+        process.listen(loopback(arguments.api), endpoints, 1_000).await?;
+        Ok(Self { process, store, api })
+    }
+}
+
+/// What is the same with every source of JWTs.
+struct Common<'a> {
+    arguments: &'a Arguments,
+    data: &'a Path,
     operator: Zeroizing<String>,
-) -> Result<Config, url::ParseError> {
-    let issuer = format!("http://{}", loopback(arguments.token_service));
-    let api = audience(arguments.api);
-    Ok(Config {
-        secrets: None,
-        data: data.to_owned(),
-        store: store::Config::Memory {
-            max_bytes: 256 * 1024 * 1024,
-        },
-        revocations: revocations::Config {
-            max_bytes: 64 * 1024 * 1024,
-            detect: Duration::from_secs(2),
-            tolerate: Duration::from_secs(30),
-        },
-        issuers: vec![keys::Config {
-            issuer: issuer.clone(),
-            profile: Profile::Rfc9068,
-            algorithms: vec![Algorithm::Es256],
-            tokens: if arguments.salted {
-                TokenKind::Salted
-            } else {
-                TokenKind::Signature
-            },
-            max_lifetime: Duration::from_secs(3600),
-            keys: keys::Source::Mint,
-        }],
-        token_service: Some(token_service::Config {
-            listen: loopback(arguments.token_service),
+}
+
+impl Common<'_> {
+    /// Settings with a token service that signs, and a client of its own.
+    fn minting(self, client_secret: &str) -> Result<Config, url::ParseError> {
+        let listen = loopback(self.arguments.token_service);
+        let issuer = format!("http://{listen}");
+        let api = audience(self.arguments.api);
+        let source = Source::Mint(mint::Config {
             issuer: Url::parse(&issuer)?,
             lifetime: Duration::from_secs(600),
             clients: vec![Client {
@@ -137,41 +139,82 @@ fn settings(
                 audiences: vec![api.clone()],
                 scopes: vec![SCOPE.into()],
             }],
-        }),
-        gateway: Some(gateway::Config {
-            listen: loopback(arguments.gateway),
-            realm: "demo".into(),
-            trusted_proxies: Vec::new(),
-            strip: Vec::new(),
-            max_connections: 1_000,
-            routes: vec![gateway::Route {
-                host: None,
-                path: "/".into(),
-                resource_server: Url::parse(&api)?,
-                ca: None,
-                audience: Some(api),
-                scopes: vec![SCOPE.into()],
-                max_authorization: 8_000,
-                timeout: Duration::from_secs(10),
-                cors_origins: Vec::new(),
-            }],
-        }),
-        admin: Some(admin::Config {
-            listen: loopback(arguments.admin),
-            token: Some(admin::Token(operator)),
-        }),
-        log: telemetry::Format::Text,
-    })
+        });
+        let issuer = keys::Config {
+            issuer,
+            profile: Profile::Rfc9068,
+            algorithms: vec![Algorithm::Es256],
+            tokens: self.arguments.kind(),
+            max_lifetime: Duration::from_secs(3600),
+            keys: keys::Source::Mint,
+        };
+        let token_service = token_service::Config { listen, source };
+        self.settings(issuer, token_service, Some(api), vec![SCOPE.into()])
+    }
+
+    fn settings(
+        self,
+        issuer: keys::Config,
+        token_service: token_service::Config,
+        audience: Option<String>,
+        scopes: Vec<String>,
+    ) -> Result<Config, url::ParseError> {
+        Ok(Config {
+            secrets: None,
+            data: self.data.to_owned(),
+            store: store::Config::Memory {
+                max_bytes: 256 * 1024 * 1024,
+            },
+            revocations: revocations::Config {
+                max_bytes: 64 * 1024 * 1024,
+                detect: Duration::from_secs(2),
+                tolerate: Duration::from_secs(30),
+            },
+            issuers: vec![issuer],
+            token_service: Some(token_service),
+            gateway: Some(gateway::Config {
+                listen: loopback(self.arguments.gateway),
+                realm: "demo".into(),
+                trusted_proxies: Vec::new(),
+                strip: Vec::new(),
+                max_connections: 1_000,
+                routes: vec![gateway::Route {
+                    host: None,
+                    path: "/".into(),
+                    resource_server: Url::parse(&self::audience(self.arguments.api))?,
+                    ca: None,
+                    audience,
+                    scopes,
+                    max_authorization: 8_000,
+                    timeout: Duration::from_secs(10),
+                    cors_origins: Vec::new(),
+                }],
+            }),
+            admin: Some(admin::Config {
+                listen: loopback(self.arguments.admin),
+                token: Some(admin::Token(self.operator)),
+            }),
+            log: telemetry::Format::Text,
+        })
+    }
+}
+
+impl Arguments {
+    fn kind(&self) -> TokenKind {
+        if self.salted {
+            TokenKind::Salted
+        } else {
+            TokenKind::Signature
+        }
+    }
 }
 
 /// Runs the flow once, as a client would, and tells what was where.
 async fn show_one_token(
     arguments: &Arguments,
     client_secret: &str,
-    process: &Process,
-    store: &dyn EntryStore,
-    api: &DemoApi,
-) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    running: &Running,
+) -> Result<String, Failure> {
     let http = Forwarder::new(&Roots::None)?;
     let form = Serializer::new(String::new())
         .extend_pairs([
@@ -197,19 +240,16 @@ async fn show_one_token(
         .header(AUTHORIZATION, format!("Bearer {}", token.expose()))
         .body(RequestBody::empty())?;
     send(&http, call).await?;
-    let received = api.received().ok_or("the demo API received nothing")?;
+    let received = running.api.received().ok_or("the demo API received nothing")?;
     let jwt = UnverifiedJwt::parse(Zeroizing::new(received.trim_start_matches("Bearer ").to_owned()))?;
-    let Stored::Live(entry) = store.get(token.entry_key()).await? else {
+    let Stored::Live(entry) = running.store.get(token.entry_key()).await? else {
         return Err("the store lost the entry".into());
     };
-    let number = process.secrets.newest().number();
+    let number = running.process.secrets.newest().number();
     pattern(&jwt, &token, entry.as_bytes(), number.get())
 }
 
-async fn send(
-    http: &Forwarder,
-    request: Request<RequestBody>,
-) -> Result<Vec<u8>, Box<dyn std::error::Error + Send + Sync>> {
+async fn send(http: &Forwarder, request: Request<RequestBody>) -> Result<Vec<u8>, Failure> {
     let response = http.forward(request, Duration::from_secs(10)).await?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes().to_vec();
@@ -221,19 +261,11 @@ async fn send(
 }
 
 /// The five steps.
-fn pattern(
-    jwt: &UnverifiedJwt,
-    token: &OpaqueToken,
-    entry: &[u8],
-    secret: u8,
-) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+fn pattern(jwt: &UnverifiedJwt, token: &OpaqueToken, entry: &[u8], secret: u8) -> Result<String, Failure> {
     let signing_input = jwt.signing_input();
     let (header, payload) = signing_input.split_once('.').ok_or("no JWT")?;
     let signature = &jwt.expose()[signing_input.len() + 1..];
-    let held = match token.kind() {
-        TokenKind::Signature => "the JWS Signature",
-        TokenKind::Salted => "the JWS Signature, a dot, 16 random octets",
-    };
+    let held = held(token.kind());
     Ok(format!(
         "
 Symbolon: one access token, from the token service to the API
@@ -273,13 +305,11 @@ fn to_try(arguments: &Arguments, client_secret: &str, operator_file: &Path) -> S
     let token_service = loopback(arguments.token_service);
     let gateway = loopback(arguments.gateway);
     let admin = loopback(arguments.admin);
-    // In the build's folder, most of the time, and not where the shell looks.
-    let program = std::env::current_exe().map_or_else(|_| "symbolon".into(), |path| quoted(&path));
-    let read = r#"sed 's/.*"access_token":"\([^"]*\)".*/\1/'"#;
+    let program = program();
     format!(
         "Try it, in another terminal: get a token, call the API, revoke the token (then call again: 401)
 
-TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials http://{token_service}/token | {read})
+TOKEN=$(curl -s -u {CLIENT}:{client_secret} -d grant_type=client_credentials http://{token_service}/token | {READ_TOKEN})
 curl -iw '\\n' -H \"Authorization: Bearer $TOKEN\" http://{gateway}/hello
 curl -iw '\\n' -u {CLIENT}:{client_secret} -d token=$TOKEN http://{token_service}/revoke
 
@@ -292,9 +322,22 @@ Token service {token_service}, gateway {gateway}, demo API 127.0.0.1:{api}. Ctrl
     )
 }
 
+/// This program, as a shell finds it: in the build's folder, most of the time, and not where the shell looks.
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "symbolon".into(), |path| quoted(&path))
+}
+
 /// A path as a shell reads it.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
+}
+
+/// What the client holds of a JWT.
+fn held(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Signature => "the JWS Signature",
+        TokenKind::Salted => "the JWS Signature, a dot, 16 random octets",
+    }
 }
 
 /// One that can be written into the lines to try.

@@ -21,6 +21,16 @@ pub(super) enum Command {
         #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
         algorithm: Algorithm,
     },
+    /// Makes the key that is to follow the signing key; a token service that runs finds it, publishes it, and signs
+    /// with it when whoever keeps the JWK Set has asked again
+    Rotate {
+        /// The data folder
+        #[arg(long, value_name = "FOLDER")]
+        data: PathBuf,
+        /// ES256, `EdDSA` or RS256
+        #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
+        algorithm: Algorithm,
+    },
     /// Prints a fresh deployment secret
     Secret {
         /// Its number; another one than the secret that it is to replace
@@ -37,6 +47,14 @@ pub(super) fn run(command: Command) -> Outcome {
             let key = mint::generate_key(&data, algorithm)?;
             let file = mint::key_file(&data, algorithm);
             format!("{} with kid {}\n", file.display(), key.kid())
+        }
+        Command::Rotate { data, algorithm } => {
+            let key = mint::make_next_key(&data, algorithm)?;
+            format!(
+                "kid {} is published within a minute of the token service's running, and signs {} minutes later\n",
+                key.kid(),
+                mint::PUBLISHED_BEFORE_USE.as_secs() / 60
+            )
         }
         Command::Secret { number } => format!("{}\n", *Secret::generate(number).expose()),
         Command::Client => {

@@ -13,6 +13,9 @@ use super::{Outcome, StopSignal, drain, take_all_descriptors};
 pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
     telemetry::start(config.log);
+    for advice in config.advice() {
+        tracing::info!("{advice}");
+    }
     take_all_descriptors();
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());

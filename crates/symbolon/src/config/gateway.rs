@@ -11,7 +11,7 @@ use url::Url;
 use super::issuers::Issuers;
 use super::secret_source::unreadable;
 use super::table::{Table, plain};
-use super::token_service::TokenService;
+use super::token_service::{Taken, TokenService};
 use super::{clash, values};
 use crate::gateway::{Config, Route};
 
@@ -30,8 +30,8 @@ pub(super) struct Revocation {
 
 /// What routes are held against.
 struct Surroundings<'a> {
-    /// What the token service has on the same listener, and at which path.
-    endpoints: &'a [(&'static str, String)],
+    /// What the token service takes on the same listener.
+    taken: &'a [Taken],
     needs_audience: bool,
 }
 
@@ -48,9 +48,9 @@ pub(super) fn read(
     let revocation = table
         .table_or_empty("revocation", WRITE_REVOCATION, revocation)
         .flatten();
-    let endpoints = shared_endpoints(table, listen.as_ref(), token_service);
+    let taken = taken(table, listen.as_ref(), token_service);
     let around = Surroundings {
-        endpoints: &endpoints,
+        taken: &taken,
         needs_audience: issuers.any_signature,
     };
     let routes = routes(table, &around);
@@ -90,18 +90,18 @@ fn revocation(table: &mut Table<'_, '_>) -> Option<Revocation> {
     })
 }
 
-/// The token service's endpoints, if it is to share the gateway's listener.
-fn shared_endpoints(
+/// What the token service takes, if it is to share the gateway's listener.
+fn taken(
     table: &Table<'_, '_>,
     listen: Option<&Spanned<SocketAddr>>,
     token_service: Option<&TokenService>,
-) -> Vec<(&'static str, String)> {
+) -> Vec<Taken> {
     let other = token_service.and_then(|role| role.listen.as_ref());
     let (Some(listen), Some(other), Some(token_service)) = (listen, other, token_service) else {
         return Vec::new();
     };
     if listen == other {
-        return token_service.endpoints();
+        return token_service.taken();
     }
     if clash(listen.value, other.value) {
         let reason = "write the token service's address to share its listener, or another port";
@@ -123,7 +123,7 @@ type Place = Spanned<(Option<String>, String)>;
 
 fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>, Option<Route>) {
     let host = table.or("host", None, |value| values::host(value).map(Some));
-    let path = path(table, around);
+    let path = path(table, around, host.as_ref());
     let resource_server = table.required("resource_server", values::resource_server);
     let ca = certificates(table, resource_server.as_ref());
     let audience = audience(table, around);
@@ -152,11 +152,27 @@ fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>
     (place, route())
 }
 
-fn path(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Spanned<String>> {
+fn path(
+    table: &mut Table<'_, '_>,
+    around: &Surroundings<'_>,
+    host: Option<&Spanned<Option<String>>>,
+) -> Option<Spanned<String>> {
     let path = table.required("path", values::route_path)?;
     let meets = |other: &str| is_under(other, &path.value) || is_under(&path.value, other);
-    if let Some((name, _)) = around.endpoints.iter().find(|(_, endpoint)| meets(endpoint)) {
-        let reason = format!("write another path or `listen`: this one meets the token service's {name}");
+    let covers = |other: &str| path.value == "/" || is_under(other, &path.value);
+    let has_host =
+        |other: &String| host.is_some_and(|host| host.value.as_ref().is_none_or(|host| host == other));
+    let conflict = |Taken { name, path, host }: &Taken| match host {
+        None if meets(path) => Some(format!(
+            "write another path or `listen`: this one meets the token service's {name}"
+        )),
+        // There the routes win, so that they must leave it something.
+        Some(host) if has_host(host) && covers(path) => Some(format!(
+            "write a `host`, another path or `listen`: this one takes the paths of the {name}"
+        )),
+        _ => None,
+    };
+    if let Some(reason) = around.taken.iter().find_map(conflict) {
         table.note(path.span, reason);
     }
     Some(path)

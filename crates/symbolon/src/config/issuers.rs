@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use symbolon_core::{Algorithm, JwkSet, Profile, Provenance, SigningKey, Skipped, TokenKind};
 use toml_span::Spanned;
+use url::Url;
 
 use super::secret_source::unreadable;
 use super::table::{Table, plain};
-use super::token_service::TokenService;
+use super::token_service::{self, Broker, Mint, TokenService};
 use super::values::{self, one_of};
-use crate::keys::{Config, Source};
+use crate::keys::{Config, Location, Source};
 
 /// All issuers, and what other tables need to know of them.
 pub(super) struct Issuers {
@@ -25,21 +26,21 @@ struct Issuer {
     config: Option<Config>,
 }
 
-/// Reads all issuers; the token service mints for one of them.
-pub(super) fn read(root: &mut Table<'_, '_>, mint: Option<&TokenService>) -> Issuers {
+/// Reads all issuers; the token service has the tokens of one of them.
+pub(super) fn read(root: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Issuers {
     root.require_filled("issuers", WRITE_ISSUERS);
-    let issuers = root.tables("issuers", WRITE_ISSUERS, |table| issuer(table, mint));
+    let issuers = root.tables("issuers", WRITE_ISSUERS, |table| issuer(table, token_service));
     let each = || issuers.iter().flatten();
     let identifiers = each().filter_map(|issuer| issuer.identifier.as_ref());
     let twice = "write each issuer once: this one is there already";
     root.reader.refuse_repeated(identifiers, twice);
     // Not if an issuer is missing or has mistakes: it may be the one.
-    let lacks = |minted| each().all(|issuer| issuer.identifier.as_ref().is_some_and(|other| other != minted));
-    if let Some(minted) = mint.and_then(|mint| mint.issuer.as_ref())
+    let lacks = |served| each().all(|issuer| issuer.identifier.as_ref().is_some_and(|other| other != served));
+    if let Some(served) = token_service.and_then(|role| role.issuer.as_ref())
         && each().next().is_some()
-        && lacks(minted)
+        && lacks(served)
     {
-        root.note(minted.span, "write the `issuer` of one of the [[issuers]]");
+        root.note(served.span, "write the `issuer` of one of the [[issuers]]");
     }
     Issuers {
         any_signature: each().any(|issuer| issuer.tokens == Some(TokenKind::Signature)),
@@ -47,9 +48,9 @@ pub(super) fn read(root: &mut Table<'_, '_>, mint: Option<&TokenService>) -> Iss
     }
 }
 
-fn issuer(table: &mut Table<'_, '_>, mint: Option<&TokenService>) -> Issuer {
+fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Issuer {
     let identifier = table.required("issuer", values::issuer);
-    let profile = table.or("profile", Profile::Rfc9068, one_of(&PROFILES, &["keycloak"]));
+    let profile = table.or("profile", Profile::Rfc9068, one_of(&PROFILES, &[]));
     let names = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     let algorithms = table.filled_list("algorithms", one_of(&names, &[]));
     let tokens = table
@@ -58,17 +59,20 @@ fn issuer(table: &mut Table<'_, '_>, mint: Option<&TokenService>) -> Issuer {
     let max_lifetime = table
         .or("max_lifetime", DAY, values::duration("1s", "8760h"))
         .map(Spanned::take);
-    let keys = match is_minted(mint, identifier.as_ref()) {
-        Some(true) => {
+    // With a mistake in either name it cannot be told.
+    let role = token_service.filter(|role| role.issuer.is_some() && role.issuer == identifier);
+    let keys = match role.and_then(|role| Some((role, role.source.as_ref()?))) {
+        Some((_, token_service::Source::Mint(mint))) => {
             table.refuse("jwks", "leave it out: the token service mints for this issuer");
             check_minted(table, mint, &algorithms, max_lifetime);
             Some(Source::Mint)
         }
-        Some(false) => {
-            table.require("jwks", WRITE_FILE);
-            jwks(table, &algorithms)
+        Some((role, token_service::Source::Broker(broker))) => {
+            check_fronted(table, role, broker, profile.as_ref(), max_lifetime);
+            let base = broker.authorization_server.as_ref();
+            keys(table, &algorithms, base.map(|server| server.value.clone()))
         }
-        None => jwks(table, &algorithms),
+        None => keys(table, &algorithms, None),
     };
     let config = || {
         Some(Config {
@@ -87,18 +91,10 @@ fn issuer(table: &mut Table<'_, '_>, mint: Option<&TokenService>) -> Issuer {
     }
 }
 
-/// Whether the token service mints for this issuer; none if a mistake, which was noted, keeps it from being told.
-fn is_minted(mint: Option<&TokenService>, issuer: Option<&Spanned<values::Issuer>>) -> Option<bool> {
-    match mint {
-        Some(mint) => Some(mint.issuer.as_ref()? == issuer?),
-        None => Some(false),
-    }
-}
-
 /// Notes what is in the way of minting for an issuer.
 fn check_minted(
     table: &Table<'_, '_>,
-    mint: Option<&TokenService>,
+    mint: &Mint,
     algorithms: &[Spanned<Algorithm>],
     max_lifetime: Option<Duration>,
 ) {
@@ -112,7 +108,7 @@ fn check_minted(
             table.note(*span, reason);
         }
     }
-    if let (Some(lifetime), Some(most)) = (mint.and_then(|mint| mint.lifetime.as_ref()), max_lifetime)
+    if let (Some(lifetime), Some(most)) = (&mint.lifetime, max_lifetime)
         && lifetime.value > most
     {
         table.note(
@@ -122,9 +118,69 @@ fn check_minted(
     }
 }
 
+/// Notes what is missing where the token service stands before an issuer.
+fn check_fronted(
+    table: &Table<'_, '_>,
+    role: &TokenService,
+    broker: &Broker,
+    profile: Option<&Spanned<Profile>>,
+    max_lifetime: Option<Duration>,
+) {
+    if profile.is_some_and(|profile| profile.value == Profile::Keycloak) && !broker.says_id_token {
+        table.note(role.at, ID_TOKEN_MISSING);
+    }
+    if let (Some(grant), Some(most)) = (&broker.max_grant_lifetime, max_lifetime)
+        && grant.value < most
+    {
+        // Else a code could be used again, and the tokens of its first use would live on (BR-17).
+        let reason = "write a `max_grant_lifetime` of at least the issuer's `max_lifetime`";
+        table.note(grant.span, reason);
+    }
+}
+
+/// Where the issuer's keys come from: a file, a URL, or what its metadata say.
+fn keys(table: &mut Table<'_, '_>, algorithms: &[Spanned<Algorithm>], base: Option<Url>) -> Option<Source> {
+    let is_left_out = table.place("jwks").is_none();
+    let written = table.table("jwks", WRITE_JWKS, |jwks| {
+        let both_or_none = jwks.place("file").is_some() == jwks.place("url").is_some();
+        let (file, url) = (
+            jwks.optional("file", values::path),
+            jwks.optional("url", values::jwks),
+        );
+        if both_or_none {
+            jwks.note(jwks.at, WRITE_JWKS);
+            return None;
+        }
+        if let Some(name) = file {
+            return key_file(jwks, &name, algorithms);
+        }
+        check_fetched(jwks, algorithms);
+        Some(Source::Fetched(Location::Url(url?.value)))
+    });
+    if is_left_out {
+        check_fetched(table, algorithms);
+        return Some(Source::Fetched(Location::Metadata { base }));
+    }
+    written?
+}
+
+/// A shared key that is published is nobody's secret (MD-07).
+fn check_fetched(table: &Table<'_, '_>, algorithms: &[Spanned<Algorithm>]) {
+    for algorithm in algorithms
+        .iter()
+        .filter(|algorithm| algorithm.value.is_symmetric())
+    {
+        let reason = "leave it out, or write jwks = { file = \"…\" }: such a key is never fetched";
+        table.note(algorithm.span, reason);
+    }
+}
+
 /// The file of the issuer's JWK Set, once that it holds a key that can be used.
-fn jwks(table: &mut Table<'_, '_>, algorithms: &[Spanned<Algorithm>]) -> Option<Source> {
-    let name = table.table("jwks", WRITE_FILE, |jwks| jwks.required("file", values::path))??;
+fn key_file(
+    table: &Table<'_, '_>,
+    name: &Spanned<String>,
+    algorithms: &[Spanned<Algorithm>],
+) -> Option<Source> {
     let path = table.reader.resolve(&name.value);
     let allowed: Vec<_> = algorithms.iter().map(|algorithm| algorithm.value).collect();
     let text = fs::read(&path).map_err(|error| unreadable(&error));
@@ -147,7 +203,9 @@ fn check_keys(text: &[u8], allowed: &[Algorithm]) -> Result<(), String> {
 }
 
 const WRITE_ISSUERS: &str = "write at least one [[issuers]]";
-const WRITE_FILE: &str = "write { file = \"…\" }";
-const PROFILES: [(&str, Profile); 1] = [("rfc9068", Profile::Rfc9068)];
+const WRITE_JWKS: &str = "write { file = \"…\" } or { url = \"https://…\" }";
+pub(super) const ID_TOKEN_MISSING: &str = "`id_token` is missing: write \"pass\" or \"drop\"; the server's ID tokens carry an \
+                                `at_hash` of the JWT that clients do not get, and those that check it refuse them";
+const PROFILES: [(&str, Profile); 2] = [("rfc9068", Profile::Rfc9068), ("keycloak", Profile::Keycloak)];
 const KINDS: [(&str, TokenKind); 2] = [("salted", TokenKind::Salted), ("signature", TokenKind::Signature)];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

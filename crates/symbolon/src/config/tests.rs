@@ -7,11 +7,13 @@ use tempfile::TempDir;
 use toml_span::Value;
 
 use super::*;
-use crate::keys::Source;
+use crate::keys::Location;
 use crate::telemetry::Format;
+use crate::token_service::Source;
+use crate::token_service::broker::{self, IdToken, Mode, Unsplittable};
 
 /// Everything that can be written.
-const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
+pub(super) const FULL: &str = r#"secret = [{ env = "SYMBOLON_SECRET" }, { file = "secret" }]
 data = "state"
 log = "json"
 
@@ -81,7 +83,52 @@ listen = "[::1]:4609"
 token = { file = "admin-token" }
 "#;
 
-const MINIMAL: &str = r#"
+/// A token service before another server, with everything that can be written of it.
+pub(super) const ORIGIN: &str = r#"
+[[issuers]]
+issuer = "https://id.example.com/realms/acme"
+profile = "keycloak"
+algorithms = ["RS256"]
+tokens = "salted"
+
+[token_service]
+mode = "origin"
+listen = "127.0.0.1:4601"
+issuer = "https://id.example.com/realms/acme"
+authorization_server = "http://keycloak:8080"
+public_url = "https://id.example.com"
+unsplittable = "pass"
+id_token = "drop"
+password_grant = true
+max_grant_lifetime = "48h"
+trusted_proxies = ["10.0.0.0/8"]
+
+[gateway]
+listen = "127.0.0.1:4600"
+
+[[gateway.routes]]
+path = "/orders"
+resource_server = "http://orders:3000"
+"#;
+
+pub(super) const ENDPOINT: &str = r#"
+[[issuers]]
+issuer = "https://login.example.net/"
+algorithms = ["RS256"]
+tokens = "salted"
+
+[token_service]
+mode = "endpoint"
+listen = "127.0.0.1:4601"
+issuer = "https://login.example.net/"
+authorization_server = "http://10.0.0.7"
+paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" }
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+
+pub(super) const MINIMAL: &str = r#"
 [[issuers]]
 issuer = "http://localhost:4601"
 algorithms = ["ES256"]
@@ -156,11 +203,16 @@ impl Folder {
     /// Makes each change of [`FULL`] alone, a line `from => to`, and expects one mistake: at the `¦` and for the reason
     /// that stands above.
     fn refuses(&self, cases: &str) {
+        self.refuses_in(FULL, cases);
+    }
+
+    /// The same with changes of another text.
+    fn refuses_in(&self, text: &str, cases: &str) {
         let mut reason = "";
         for line in cases.lines().map(str::trim).filter(|line| !line.is_empty()) {
             match line.split_once(" => ") {
                 Some((from, to)) => {
-                    self.refuses_one(FULL, &from.replace('⏎', "\n"), &to.replace('⏎', "\n"), reason);
+                    self.refuses_one(text, &from.replace('⏎', "\n"), &to.replace('⏎', "\n"), reason);
                 }
                 None => reason = line,
             }
@@ -229,20 +281,23 @@ fn every_field_that_is_written_is_read() {
         (own.tokens, own.max_lifetime),
         (TokenKind::Salted, Duration::from_secs(3600))
     );
-    assert_eq!(own.keys, Source::Mint);
+    assert_eq!(own.keys, keys::Source::Mint);
     assert_eq!(other.algorithms, [Algorithm::EdDsa]);
     assert_eq!(other.issuer, "https://login.example.net/realms/acme/");
     assert_eq!(
         (other.tokens, other.max_lifetime),
         (TokenKind::Signature, Duration::from_secs(86400))
     );
-    assert_eq!(other.keys, Source::File(at("jwks.json")));
+    assert_eq!(other.keys, keys::Source::File(at("jwks.json")));
 
     let token_service = config.token_service.unwrap();
     assert_eq!(token_service.listen, "127.0.0.1:4601".parse().unwrap());
-    assert_eq!(token_service.issuer.as_str(), "https://id.example.com/");
-    assert_eq!(token_service.lifetime, Duration::from_secs(300));
-    let [orders, reports] = &token_service.clients[..] else {
+    let Source::Mint(mint) = token_service.source else {
+        panic!("it mints")
+    };
+    assert_eq!(mint.issuer.as_str(), "https://id.example.com/");
+    assert_eq!(mint.lifetime, Duration::from_secs(300));
+    let [orders, reports] = &mint.clients[..] else {
         panic!("two clients")
     };
     assert_eq!((orders.id.as_str(), orders.secret_sha256[31]), ("orders-app", 31));
@@ -316,7 +371,10 @@ fn what_may_be_left_out_has_a_default() {
     assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
     assert_eq!(config.issuers[0].profile, Profile::Rfc9068);
     assert_eq!(config.issuers[0].max_lifetime, Duration::from_secs(86400));
-    assert_eq!(config.token_service.unwrap().lifetime, Duration::from_secs(600));
+    let Source::Mint(mint) = config.token_service.unwrap().source else {
+        panic!("it mints")
+    };
+    assert_eq!(mint.lifetime, Duration::from_secs(600));
     let gateway = config.gateway.unwrap();
     assert_eq!((gateway.realm.as_str(), gateway.max_connections), ("api", 10_000));
     assert!(gateway.trusted_proxies.is_empty() && gateway.strip.is_empty() && gateway.routes.is_empty());
@@ -407,9 +465,8 @@ symbolon.toml:9:10: write an https URL: http is for loopback hosts only
 symbolon.toml:10:24: leave it out: it stands in this list already
 symbolon.toml:11:10: "phantom" is not there yet: write "salted" or "signature"
 symbolon.toml:12:16: write a duration from "1s" to "8760h", in ms, s, m or h
-symbolon.toml:14:1: `jwks` is missing: write { file = "…" }
 symbolon.toml:16:14: in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
-symbolon.toml:19:1: `mode` is missing: write "mint"
+symbolon.toml:19:1: `mode` is missing: write "mint", "endpoint" or "origin"
 symbolon.toml:20:10: write an IP address and a port, as "127.0.0.1:4600"
 symbolon.toml:22:12: write a duration from "1s" to "1h", in ms, s, m or h
 symbolon.toml:24:1: `audiences` is missing: in square brackets, write an audience without white space, as "https://api.example.com/orders"
@@ -424,7 +481,7 @@ symbolon.toml:37:1: unknown key `scope`: did you mean `scopes`?
 symbolon.toml:40:10: write a loopback address, as "127.0.0.1:4609"
 symbolon.toml:40:10: write another port: one of the roles listens there
 symbolon.toml:41:1: unknown key `colour`: the keys here are `listen`, `token`
-25 mistakes in symbolon.toml"#;
+24 mistakes in symbolon.toml"#;
     assert_eq!(Folder::new().mistakes(text), expected);
 }
 
@@ -462,8 +519,8 @@ fn unknown_keys_are_refused_in_every_table() {
             timeout = "10s" => ¦time_out = "10s"
         unknown key `fil`: did you mean `file`?
             file = "admin-token" => file = "admin-token", ¦fil = 1
-        unknown key `url`: the keys here are `file`
-            { file = "jwks.json" } => { file = "jwks.json", ¦url = 1 }
+        unknown key `uri`: did you mean `url`?
+            { file = "jwks.json" } => { file = "jwks.json", ¦uri = 1 }
         unknown key `port`: the keys here are `listen`, `token`
             [admin] => [admin]⏎¦port = 1
         unknown key ` x`: the keys here are `listen`, `token`
@@ -480,8 +537,7 @@ fn what_must_be_there_is_missed_at_its_table() {
         issuer = "https://login.example.net/realms/acme/" => write an https URL, as "https://id.example.com"
         algorithms = ["EdDSA"] => in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
         tokens = "signature" => write "salted" or "signature"
-        jwks = { file = "jwks.json" } => write { file = "…" }
-        mode = "mint" => write "mint"
+        mode = "mint" => write "mint", "endpoint" or "origin"
         listen = "127.0.0.1:4601" => write an IP address and a port, as "127.0.0.1:4600"
         id = "orders-app" => write a client identifier of printable ASCII without ":"
         secret_sha256 = "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA" => write the SHA-256 in base64url that `symbolon keys client` prints, 43 characters
@@ -495,8 +551,6 @@ fn what_must_be_there_is_missed_at_its_table() {
     );
     folder.refuses(
         r#"
-        `file` is missing: write the name of a file or folder
-            { file = "jwks.json" } => ¦{}
         `issuer` is missing: write an https URL, as "https://id.example.com"
             [token_service]⏎mode = "mint"⏎listen = "127.0.0.1:4601"⏎issuer = "https://id.example.com" => ¦[token_service]⏎mode = "mint"⏎listen = "127.0.0.1:4601"
         "#,
@@ -508,10 +562,9 @@ fn a_file_needs_a_role_and_an_issuer() {
     let folder = Folder::new();
     let no_role = "write [token_service], [gateway] or both: there is nothing to run";
     let no_issuer = "`issuers` is missing: write at least one [[issuers]]";
-    let no_keys = "`jwks` is missing: write { file = \"…\" }";
     let (issuers, roles) = MINIMAL.split_at(MINIMAL.find("[token_service]").unwrap());
     assert_eq!(folder.reasons(""), [no_role, no_issuer]);
-    assert_eq!(folder.reasons(issuers), [no_role, no_keys]);
+    assert_eq!(folder.reasons(issuers), [no_role]);
     assert_eq!(folder.reasons(roles), [no_issuer]);
     for none in ["issuers = []", "issuers = {}", "issuers = [1]"] {
         let reasons = folder.reasons(&format!("{none}\n{roles}"));
@@ -546,7 +599,7 @@ fn every_table_is_a_table() {
             [revocations] => ¦[[revocations]]
         write [admin]
             [admin] => ¦[[admin]]
-        write { file = "…" }
+        write { file = "…" } or { url = "https://…" }
             { file = "jwks.json" } => ¦"jwks.json"
         write { file = "…" } or { env = "…" }
             { file = "admin-token" } => ¦"admin-token"
@@ -681,8 +734,8 @@ fn issuers() {
             "https://login.example.net/realms/acme/" => ¦"https://login.example.net?"
             "https://login.example.net/realms/acme/" => ¦"https://login.example.net#"
             "https://login.example.net/realms/acme/" => ¦"https://acme@login.example.net"
-        "keycloak" is not there yet: write "rfc9068"
-            "rfc9068" => ¦"keycloak"
+        write "rfc9068" or "keycloak"
+            "rfc9068" => ¦"Keycloak"
         "phantom" is not there yet: write "salted" or "signature"
             "salted" => ¦"phantom"
         write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
@@ -747,20 +800,71 @@ fn keys_of_issuers() {
 }
 
 #[test]
+fn keys_that_stand_in_no_file_are_fetched() {
+    let folder = Folder::new();
+    let keys = |text: &str, jwks: &str| {
+        let text = text.replacen("algorithms", &format!("{jwks}\nalgorithms"), 1);
+        folder.parse(&text).unwrap().issuers.remove(0).keys
+    };
+    let at = |base: Option<&str>| {
+        let base = base.map(|base| base.parse().unwrap());
+        keys::Source::Fetched(Location::Metadata { base })
+    };
+    let url = |url: &str| keys::Source::Fetched(Location::Url(url.parse().unwrap()));
+    assert_eq!(
+        keys(ORIGIN, ""),
+        at(Some("http://keycloak:8080")),
+        "the issuer is reached there"
+    );
+    let under_its_name = ENDPOINT.replace("authorization_server = \"http://10.0.0.7\"\n", "");
+    assert_eq!(keys(&under_its_name, ""), at(None));
+    let text = FULL.replace("jwks = { file = \"jwks.json\" }\n", "");
+    assert_eq!(
+        folder.parse(&text).unwrap().issuers[1].keys,
+        at(None),
+        "nobody stands before it"
+    );
+    for written in [
+        "https://id.example.com/keys?v=1",
+        "http://10.0.0.7/realms/acme/certs",
+    ] {
+        let jwks = format!("jwks = {{ url = \"{written}\" }}");
+        assert_eq!(keys(ORIGIN, &jwks), url(written), "as written");
+    }
+    folder.refuses(
+        r#"
+        write { file = "…" } or { url = "https://…" }
+            { file = "jwks.json" } => ¦{}
+            { file = "jwks.json" } => ¦{ file = "jwks.json", url = "https://id.example.com/jwks" }
+        write an http or https URL, as "https://id.example.com/jwks"
+            { file = "jwks.json" } => { url = ¦"id.example.com/jwks" }
+            { file = "jwks.json" } => { url = ¦"file:///etc/jwks.json" }
+        write the URL without user and fragment
+            { file = "jwks.json" } => { url = ¦"https://user:password@id.example.com" }
+            { file = "jwks.json" } => { url = ¦"https://id.example.com/#jwks" }
+        "#,
+    );
+}
+
+// MD-07
+#[test]
 fn symmetric_keys_stand_in_a_file() {
     let text = FULL.replace("EdDSA", "HS256").replace("jwks.json", "shared.json");
     let config = Folder::new().parse(&text).unwrap();
     assert_eq!(config.issuers[1].algorithms, [Algorithm::Hs256]);
+    let reason = "leave it out, or write jwks = { file = \"…\" }: such a key is never fetched";
+    for elsewhere in ["", "jwks = { url = \"https://login.example.net/jwks\" }"] {
+        let text = text.replace("jwks = { file = \"shared.json\" }", elsewhere);
+        Folder::new().refuses_one(&text, "[\"HS256\"]", "[¦\"HS256\"]", reason);
+    }
 }
 
 #[test]
 fn token_service() {
     Folder::new().refuses(
         r#"
-        "endpoint" is not there yet: write "mint"
-            "mint" => ¦"endpoint"
-        "origin" is not there yet: write "mint"
-            "mint" => ¦"origin"
+        write "mint", "endpoint" or "origin"
+            "mint" => ¦"broker"
         write an IP address and a port, as "127.0.0.1:4600"
             "127.0.0.1:4601" => ¦"localhost:4601"
             "127.0.0.1:4601" => ¦"127.0.0.1"
@@ -795,12 +899,11 @@ fn token_service() {
 #[test]
 fn the_token_service_mints_for_one_of_the_issuers() {
     let folder = Folder::new();
-    let no_keys = "`jwks` is missing: write { file = \"…\" }";
     let unlisted = "write the `issuer` of one of the [[issuers]]";
     let line = "issuer = \"https://id.example.com\"\nlifetime";
     for other in ["https://login.example.com", "https://id.example.com/"] {
         let text = FULL.replace(line, &format!("issuer = \"{other}\"\nlifetime"));
-        assert_eq!(folder.reasons(&text), [no_keys, unlisted]);
+        assert_eq!(folder.reasons(&text), [unlisted]);
     }
     // An issuer with a mistake may be the one.
     let no_url = "write an https URL, as \"https://id.example.com\"";
@@ -833,9 +936,194 @@ fn the_issuer_of_the_token_service_is_its_own_address() {
             .unwrap();
         assert_eq!(
             (&config.issuers[0].issuer[..], &config.issuers[0].keys),
-            (normal, &Source::Mint)
+            (normal, &keys::Source::Mint)
         );
     }
+}
+
+#[test]
+fn every_field_of_a_broker_is_read() {
+    let folder = Folder::new();
+    let config = folder.parse(ORIGIN).unwrap();
+    assert_eq!(config.issuers[0].profile, Profile::Keycloak);
+    let broker = broker(config);
+    assert_eq!(broker.issuer, "https://id.example.com/realms/acme");
+    assert_eq!(broker.authorization_server.as_str(), "http://keycloak:8080/");
+    let Mode::Origin { public_url } = broker.mode else {
+        panic!("at the origin")
+    };
+    assert_eq!(public_url.as_str(), "https://id.example.com/");
+    assert_eq!(
+        (broker.unsplittable, broker.id_token),
+        (Unsplittable::Pass, IdToken::Drop)
+    );
+    assert!(broker.allows_password);
+    assert_eq!(broker.max_grant_lifetime, Duration::from_secs(48 * 3600));
+    assert_eq!(broker.trusted_proxies, ["10.0.0.0/8".parse().unwrap()]);
+
+    let broker = self::broker(folder.parse(ENDPOINT).unwrap());
+    assert_eq!(broker.issuer, "https://login.example.net/");
+    assert_eq!(broker.authorization_server.as_str(), "http://10.0.0.7/");
+    assert_eq!(places(&broker), ["/oauth/token", "/oauth/revoke", "/oauth/me"]);
+}
+
+#[test]
+fn what_may_be_left_out_of_a_broker_has_a_default() {
+    let folder = Folder::new();
+    let without = |text: &str, keys: &[&str]| {
+        let is_left = |line: &&str| !keys.iter().any(|key| line.starts_with(&format!("{key} = ")));
+        let text: String = text.split_inclusive('\n').filter(is_left).collect();
+        broker(folder.parse(&text).unwrap())
+    };
+    let broker = without(ENDPOINT, &["authorization_server", "paths"]);
+    assert_eq!(broker.authorization_server.as_str(), "https://login.example.net/");
+    assert_eq!(places(&broker), ["/token", "/revoke", "/userinfo"]);
+    assert_eq!(
+        (broker.unsplittable, broker.id_token),
+        (Unsplittable::Refuse, IdToken::Pass)
+    );
+    assert!(!broker.allows_password && broker.trusted_proxies.is_empty());
+    assert_eq!(broker.max_grant_lifetime, Duration::from_secs(720 * 3600));
+
+    let broker = without(
+        ORIGIN,
+        &[
+            "public_url",
+            "unsplittable",
+            "password_grant",
+            "max_grant_lifetime",
+            "trusted_proxies",
+        ],
+    );
+    let Mode::Origin { public_url } = broker.mode else {
+        panic!("at the origin")
+    };
+    assert_eq!(public_url.as_str(), "https://id.example.com/");
+}
+
+fn broker(config: Config) -> broker::Config {
+    match config.token_service.unwrap().source {
+        Source::Broker(settings) => settings,
+        Source::Mint(_) => panic!("it mints"),
+    }
+}
+
+fn places(broker: &broker::Config) -> [&str; 3] {
+    let Mode::Endpoint(places) = &broker.mode else {
+        panic!("at paths of its own")
+    };
+    [&places.token, &places.revocation, &places.userinfo].map(|path| path.as_deref().unwrap())
+}
+
+#[test]
+fn what_a_broker_needs() {
+    let folder = Folder::new();
+    folder.refuses_in(
+        ORIGIN,
+        r#"
+        write an http or https URL, as "http://keycloak:8080"
+            "http://keycloak:8080" => ¦"keycloak:8080"
+            "http://keycloak:8080" => ¦"ldap://keycloak:8080"
+        write the URL without user, query and fragment
+            "http://keycloak:8080" => ¦"http://admin@keycloak:8080"
+        write the URL without a path: the server's paths are those of its public URLs
+            "http://keycloak:8080" => ¦"http://keycloak:8080/realms/acme"
+        write where the server itself is reached: clients come to this token service there
+            "http://keycloak:8080" => ¦"https://id.example.com"
+            "http://keycloak:8080" => ¦"https://id.example.com:443/"
+        write another port here or in `listen`: the token service would ask itself
+            "http://keycloak:8080" => ¦"http://127.0.0.1:4601"
+            "http://keycloak:8080" => ¦"http://localhost:4601"
+        write an https URL, as "https://id.example.com"
+            "https://id.example.com"⏎unsplittable => ¦"id.example.com"⏎unsplittable
+        write an https URL: http is for loopback hosts only
+            "https://id.example.com"⏎unsplittable => ¦"http://id.example.com"⏎unsplittable
+        write the URL without a path: every path there is the authorization server's
+            "https://id.example.com"⏎unsplittable => ¦"https://id.example.com/realms"⏎unsplittable
+        write the origin that `issuer` begins with: clients know the server under it
+            "https://id.example.com"⏎unsplittable => ¦"https://login.example.com"⏎unsplittable
+            "https://id.example.com"⏎unsplittable => ¦"https://id.example.com:8443"⏎unsplittable
+        write "refuse" or "pass"
+            "pass" => ¦"split"
+        write "pass" or "drop"
+            "drop" => ¦"resign"
+        write true or false
+            = true => = ¦"yes"
+        write a duration from "1m" to "8760h", in ms, s, m or h
+            "48h" => ¦"59s"
+        write a `max_grant_lifetime` of at least the issuer's `max_lifetime`
+            "48h" => ¦"23h"
+        write a network by its first address and prefix length, as "10.0.0.0/8"
+            "10.0.0.0/8" => ¦"10.0.0.1"
+        `authorization_server` is missing: write where the server behind this one is reached
+            [token_service]⏎mode = "origin"⏎listen = "127.0.0.1:4601"⏎issuer = "https://id.example.com/realms/acme"⏎authorization_server = "http://keycloak:8080" => ¦[token_service]⏎mode = "origin"⏎listen = "127.0.0.1:4601"⏎issuer = "https://id.example.com/realms/acme"
+        "#,
+    );
+    folder.refuses_in(
+        ENDPOINT,
+        r#"
+        write { token = "/token", revocation = "/revoke", userinfo = "/userinfo" }
+            { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" } => ¦"/oauth"
+        write another path: an endpoint has this one already
+            "/oauth/me" => ¦"/oauth/token"
+        unknown key `introspection`: the keys here are `token`, `revocation`, `userinfo`
+            userinfo = "/oauth/me" => ¦introspection = "/oauth/me"
+        write another port here or in `listen`: the token service would ask itself
+            "http://10.0.0.7" => ¦"http://127.0.0.1:4601"
+        "#,
+    );
+    let itself = ENDPOINT
+        .replace("https://login.example.net", "http://127.0.0.1:4601")
+        .replace("authorization_server = \"http://10.0.0.7\"\n", "");
+    let reason = "write another port here or in `listen`: the token service would ask itself";
+    let line = "issuer = \"http://127.0.0.1:4601/\"\npaths";
+    folder.refuses_one(&itself, line, &line.replace("\"http", "¦\"http"), reason);
+}
+
+#[test]
+fn the_keys_of_one_mode_are_refused_in_the_others() {
+    let folder = Folder::new();
+    let keys_of = |text: &str| {
+        let (_, role) = text.split_once("[token_service]\nmode = ").unwrap();
+        let lines = role.lines().take_while(|line| !line.is_empty()).skip(3);
+        lines.map(|line| format!("\n{line}")).collect::<Vec<_>>()
+    };
+    let mint = "leave it out: with mode = \"mint\" there is no server behind this one";
+    for line in [keys_of(ORIGIN), keys_of(ENDPOINT)].concat() {
+        let to = format!("lifetime = \"5m\"{}", line.replace(" = ", " = ¦"));
+        folder.refuses_one(FULL, "lifetime = \"5m\"", &to, mint);
+    }
+    let lifetime = "leave it out: the authorization server says how long its tokens live";
+    let clients = "leave it out: the authorization server knows its clients";
+    let origin = "leave it out: it is for mode = \"origin\"";
+    let endpoint = "leave it out: with mode = \"origin\" every path is the authorization server's own";
+    for (text, line, reason) in [
+        (ORIGIN, "lifetime = ¦\"5m\"", lifetime),
+        (ENDPOINT, "lifetime = ¦\"5m\"", lifetime),
+        (ORIGIN, "clients = ¦[]", clients),
+        (ENDPOINT, "clients = ¦[]", clients),
+        (ENDPOINT, "public_url = ¦\"https://login.example.net\"", origin),
+        (ORIGIN, "paths = ¦{ token = \"/token\" }", endpoint),
+    ] {
+        folder.refuses_one(
+            text,
+            "[token_service]",
+            &format!("[token_service]\n{line}"),
+            reason,
+        );
+    }
+}
+
+#[test]
+fn before_a_keycloak_it_is_said_what_becomes_of_id_tokens() {
+    let folder = Folder::new();
+    let silent = ORIGIN.replace("id_token = \"drop\"\n", "");
+    let reason = issuers::ID_TOKEN_MISSING;
+    folder.refuses_one(&silent, "[token_service]", "¦[token_service]", reason);
+    let passing = ORIGIN.replace("\"drop\"", "\"pass\"");
+    assert_eq!(broker(folder.parse(&passing).unwrap()).id_token, IdToken::Pass);
+    let other = silent.replace("keycloak\"\nalg", "rfc9068\"\nalg");
+    assert_eq!(broker(folder.parse(&other).unwrap()).id_token, IdToken::Pass);
 }
 
 #[test]
@@ -1027,6 +1315,41 @@ fn on_a_shared_listener_no_route_meets_the_token_service() {
         let text = with_path.replace("\"/orders\"", &format!("\"{path}\""));
         assert!(folder.parse(&text).is_ok(), "{path}");
     }
+    let broker = format!(
+        "{}\n[[gateway.routes]]\npath = \"/orders\"\nresource_server = \"http://orders\"",
+        ENDPOINT.replace("4601", "4600")
+    );
+    for (path, endpoint) in [
+        ("/oauth", "token endpoint"),
+        ("/oauth/revoke", "revocation endpoint"),
+        ("/oauth/me/pictures", "userinfo endpoint"),
+    ] {
+        let reason = format!("write another path or `listen`: this one meets the token service's {endpoint}");
+        folder.refuses_one(&broker, "\"/orders\"", &format!("¦\"{path}\""), &reason);
+    }
+    assert!(folder.parse(&broker.replace("\"/orders\"", "\"/\"")).is_ok());
+}
+
+#[test]
+fn before_a_server_at_its_origin_routes_win_and_leave_it_something() {
+    let folder = Folder::new();
+    let shared = ORIGIN.replace("4601", "4600");
+    for path in ["/orders", "/realms/acme/orders", "/realm"] {
+        let text = shared.replace("\"/orders\"", &format!("\"{path}\""));
+        assert!(folder.parse(&text).is_ok(), "{path}");
+    }
+    let reason =
+        "write a `host`, another path or `listen`: this one takes the paths of the authorization server";
+    for path in ["/", "/realms", "/realms/acme"] {
+        folder.refuses_one(&shared, "\"/orders\"", &format!("¦\"{path}\""), reason);
+        let apart = shared.replace(
+            "path = \"/orders\"",
+            &format!("host = \"api.example.com\"\npath = \"{path}\""),
+        );
+        assert!(folder.parse(&apart).is_ok(), "{path}");
+        let same = apart.replace("api.example.com", "id.example.com");
+        assert_eq!(folder.reasons(&same), [reason]);
+    }
 }
 
 #[test]
@@ -1090,20 +1413,20 @@ fn operators_are_on_this_machine_and_have_a_token() {
 #[test]
 fn no_reason_quotes_what_was_written() {
     let folder = Folder::new();
-    let quotes: Vec<_> = FULL.match_indices('"').map(|(at, _)| at).collect();
-    for quotes in quotes.chunks(2) {
-        for canary in [
-            "7.CANARY",
-            "\"7.CANARY\"",
-            "\"CANARY CANARY CANARY CANARY CANARY\"",
-            "{ file = \"CANARY\" }",
-        ] {
-            let text = format!("{}{canary}{}", &FULL[..quotes[0]], &FULL[quotes[1] + 1..]);
-            if let Err(mistakes) = folder.parse(&text) {
-                assert!(
-                    !format!("{mistakes} {mistakes:?}").contains("CANARY"),
-                    "{mistakes}"
-                );
+    for file in [FULL, ORIGIN, ENDPOINT] {
+        let quotes: Vec<_> = file.match_indices('"').map(|(at, _)| at).collect();
+        for quotes in quotes.chunks(2) {
+            for canary in [
+                "7.CANARY",
+                "\"7.CANARY\"",
+                "\"CANARY CANARY CANARY CANARY CANARY\"",
+                "{ file = \"CANARY\" }",
+            ] {
+                let text = format!("{}{canary}{}", &file[..quotes[0]], &file[quotes[1] + 1..]);
+                if let Err(mistakes) = folder.parse(&text) {
+                    let told = format!("{mistakes} {mistakes:?}");
+                    assert!(!told.contains("CANARY"), "{mistakes}");
+                }
             }
         }
     }
@@ -1130,9 +1453,15 @@ proptest! {
     }
 
     #[test]
-    fn any_change_of_a_file_is_read_or_refused(cut in 0..FULL.len(), length in 0..40_usize, word in word()) {
-        let end = (cut + length).min(FULL.len());
-        check_any(&format!("{}{word}{}", &FULL[..cut], &FULL[end..]));
+    fn any_change_of_a_file_is_read_or_refused(
+        text in proptest::sample::select(vec![FULL, ORIGIN, ENDPOINT]),
+        cut in any::<proptest::sample::Index>(),
+        length in 0..40_usize,
+        word in word(),
+    ) {
+        let cut = cut.index(text.len());
+        let end = (cut + length).min(text.len());
+        check_any(&format!("{}{word}{}", &text[..cut], &text[end..]));
     }
 }
 
@@ -1163,7 +1492,10 @@ fn word() -> impl Strategy<Value = String> {
     let words: Vec<_> = FULL
         .split_inclusive(|character: char| !character.is_ascii_alphanumeric())
         .collect();
-    let lines: Vec<_> = FULL.split_inclusive('\n').collect();
+    let lines: Vec<_> = [FULL, ORIGIN, ENDPOINT]
+        .iter()
+        .flat_map(|text| text.split_inclusive('\n'))
+        .collect();
     prop_oneof![
         proptest::sample::select(words).prop_map(str::to_owned),
         proptest::sample::select(lines).prop_map(str::to_owned),

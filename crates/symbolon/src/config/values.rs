@@ -8,7 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use symbolon_core::base64url;
 use toml_span::Value;
-use url::{Host, Url};
+use url::Url;
+
+use crate::keys::is_loopback;
 
 use super::table::{Read, Reading, Written};
 
@@ -140,6 +142,11 @@ pub(super) fn network(value: Written<'_>) -> Reading<IpNet> {
     }
 }
 
+/// Yes or no.
+pub(super) fn truth(value: Written<'_>) -> Reading<bool> {
+    value.and_then(Value::as_bool).ok_or("write true or false".into())
+}
+
 /// An issuer identifier (RFC 8414 §2). Tokens over http are anybody's, so that is for one's own machine.
 pub(super) fn issuer(value: Written<'_>) -> Reading<Issuer> {
     let (text, url) = text(value, "write an https URL, as \"https://id.example.com\"", url)?;
@@ -152,18 +159,41 @@ pub(super) fn issuer(value: Written<'_>) -> Reading<Issuer> {
     Ok(Issuer { text, url })
 }
 
+/// The origin that clients know a server under.
+pub(super) fn public_url(value: Written<'_>) -> Reading<Url> {
+    let Issuer { url, .. } = issuer(value)?;
+    if url.path() != "/" {
+        return Err("write the URL without a path: every path there is the authorization server's".into());
+    }
+    Ok(url)
+}
+
 /// Where requests are forwarded to. A path here would be a second place that says what clients may reach.
 pub(super) fn resource_server(value: Written<'_>) -> Reading<Url> {
-    let (_, url) = text(
+    let write = "write an http or https URL, as \"http://orders:3000\"";
+    server(
         value,
-        "write an http or https URL, as \"http://orders:3000\"",
-        url,
-    )?;
-    if !is_plain(&url) {
-        return Err("write the URL without user, query and fragment".into());
-    }
-    if url.path() != "/" {
-        return Err("write the path in the route, and the URL without one".into());
+        write,
+        "write the path in the route, and the URL without one",
+    )
+}
+
+/// Where an authorization server is reached. Its paths are those of its public URLs.
+pub(super) fn authorization_server(value: Written<'_>) -> Reading<Url> {
+    let write = "write an http or https URL, as \"http://keycloak:8080\"";
+    server(
+        value,
+        write,
+        "write the URL without a path: the server's paths are those of its public URLs",
+    )
+}
+
+/// Where a JWK Set stands. It is used as written.
+pub(super) fn jwks(value: Written<'_>) -> Reading<Url> {
+    let write = "write an http or https URL, as \"https://id.example.com/jwks\"";
+    let (_, url) = text(value, write, url)?;
+    if has_user(&url) || url.fragment().is_some() {
+        return Err("write the URL without user and fragment".into());
     }
     Ok(url)
 }
@@ -203,6 +233,18 @@ pub(super) fn route_path(value: Written<'_>) -> Reading<String> {
         let canonical = segments.is_empty() || segments.split('/').all(is_segment);
         canonical.then(|| text.to_owned())
     })
+}
+
+/// The URL of a server.
+fn server(value: Written<'_>, write: &'static str, without_path: &'static str) -> Reading<Url> {
+    let (_, url) = text(value, write, url)?;
+    if !is_plain(&url) {
+        return Err("write the URL without user, query and fragment".into());
+    }
+    if url.path() != "/" {
+        return Err(without_path.into());
+    }
+    Ok(url)
 }
 
 /// What `read` makes of a text.
@@ -250,17 +292,11 @@ fn is_http(url: &Url) -> bool {
 }
 
 fn is_plain(url: &Url) -> bool {
-    let user = !url.username().is_empty() || url.password().is_some();
-    !user && url.query().is_none() && url.fragment().is_none()
+    !has_user(url) && url.query().is_none() && url.fragment().is_none()
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// A path segment of octets that nobody percent-encodes (RFC 3986 §3.3), without `;`, which some servers cut at, `*`,

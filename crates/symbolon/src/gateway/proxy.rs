@@ -9,19 +9,19 @@ use hyper::{Request, Response, StatusCode, Version};
 use symbolon_core::VerifiedJwt;
 
 use super::authorize::{Credentials, Denial, Denied, Reason};
-use super::request::Host;
 use super::routes::{Choice, Target};
-use super::{Gateway, cors, request, respond};
+use super::{Gateway, cors, respond};
 use crate::forward::{self, Downstream, ForwardError, RequestBody};
 use crate::http::{self, Body};
 use crate::listener::Handler;
+use crate::request::{self, Host};
 use crate::resolve::{Invalid, Unresolved};
 
 impl Handler for Gateway {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
         let host = match request::check(&request) {
             Ok(host) => host,
-            Err(refusal) => return respond::refusal(&refusal),
+            Err(refusal) => return refusal.into_response(),
         };
         let target = match self.routes.choose(&host.name(), request.uri().path()) {
             Choice::Route(target) => target,

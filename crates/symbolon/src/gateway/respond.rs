@@ -1,10 +1,9 @@
 //! A denial as an HTTP response (RFC 6750). The only place.
 
-use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 
 use super::authorize::Denial;
-use super::request::Refusal;
 use crate::http::{self, Body};
 
 /// What the client is told: the RFC's code, and never the reason that the log has.
@@ -37,19 +36,6 @@ pub fn unavailable() -> Response<Body> {
         .headers_mut()
         .insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response
-}
-
-/// A request that is not looked at any further. What follows on its connection is not looked at either.
-pub(crate) fn refusal(refusal: &Refusal) -> Response<Body> {
-    http::and_close(if refusal.status == StatusCode::METHOD_NOT_ALLOWED {
-        // RFC 9110 §15.5.6
-        let mut response = http::status(refusal.status);
-        let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-        response.headers_mut().insert(ALLOW, allowed);
-        response
-    } else {
-        http::error(refusal.status, "invalid_request", refusal.why)
-    })
 }
 
 /// The path takes one route or another, depending on who reads it (HT-06).

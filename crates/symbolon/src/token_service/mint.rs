@@ -3,20 +3,37 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use symbolon_core::{
     Algorithm, SigningError, SigningKey, UnixTime, UnverifiedJwt, base64url, json as strict,
 };
+use url::Url;
 use zeroize::Zeroizing;
 
 use super::Client;
 use crate::private_file;
 
+mod signing_keys;
+
+pub use signing_keys::{PUBLISHED_BEFORE_USE, SigningKeys, make_next_key};
+
+/// A token service that signs its own JWTs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its issuer identifier, under which its endpoints stand.
+    pub issuer: Url,
+    /// How long its tokens live.
+    pub lifetime: Duration,
+    /// Who may ask for tokens.
+    pub clients: Vec<Client>,
+}
+
 /// Signs access tokens.
 pub struct Mint {
-    key: SigningKey,
+    keys: Arc<SigningKeys>,
     issuer: String,
     lifetime: Duration,
 }
@@ -40,9 +57,9 @@ pub struct KeyFileError {
 
 impl Mint {
     /// Signs as `issuer`, tokens that live for `lifetime`.
-    pub fn new(key: SigningKey, issuer: String, lifetime: Duration) -> Self {
+    pub fn new(keys: Arc<SigningKeys>, issuer: String, lifetime: Duration) -> Self {
         Self {
-            key,
+            keys,
             issuer,
             lifetime,
         }
@@ -62,7 +79,8 @@ impl Mint {
         if !grant.scope.is_empty() {
             claims["scope"] = grant.scope.into();
         }
-        self.key.sign("at+jwt", &claims)
+        let key = self.keys.current().ok_or(SigningError::Key)?;
+        key.sign("at+jwt", &claims)
     }
 
     /// How long its tokens live.
@@ -77,7 +95,7 @@ impl Mint {
 
     /// The JWK Set that its tokens are verified with.
     pub fn jwk_set(&self) -> serde_json::Value {
-        json!({ "keys": [self.key.public_jwk()] })
+        self.keys.published()
     }
 }
 
@@ -95,14 +113,7 @@ pub fn key_in(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileEr
 pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let path = key_file(data, algorithm);
     let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
-    let der = key.to_pkcs8().map_err(|error| KeyFileError::new(&path, error))?;
-    let encoded = Zeroizing::new(base64url::encode(&der));
-    // Written by hand, since a JSON value would leave copies of the key in memory; nothing in it needs an escape.
-    let text = Zeroizing::new(format!(
-        r#"{{"alg":"{algorithm}","kid":"{}","pkcs8":"{}"}}"#,
-        key.kid(),
-        *encoded
-    ));
+    let text = key_text(&key).map_err(|error| KeyFileError::new(&path, error))?;
     private_file::write(&path, text.as_bytes()).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => KeyFileError::new(&path, "it is there already, and is not replaced"),
         _ => KeyFileError::new(&path, error),
@@ -110,7 +121,19 @@ pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, Key
     Ok(key)
 }
 
-/// Where the data folder keeps the key of that algorithm.
+/// A key as its file has it.
+fn key_text(key: &SigningKey) -> Result<Zeroizing<String>, SigningError> {
+    let encoded = Zeroizing::new(base64url::encode(&key.to_pkcs8()?));
+    // Written by hand, since a JSON value would leave copies of the key in memory; nothing in it needs an escape.
+    Ok(Zeroizing::new(format!(
+        r#"{{"alg":"{}","kid":"{}","pkcs8":"{}"}}"#,
+        key.algorithm(),
+        key.kid(),
+        *encoded
+    )))
+}
+
+/// Where the data folder keeps the first key of that algorithm.
 pub fn key_file(data: &Path, algorithm: Algorithm) -> PathBuf {
     data.join(format!("signing-key-{algorithm}.json"))
 }

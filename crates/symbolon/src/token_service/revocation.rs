@@ -71,7 +71,7 @@ impl TokenService {
 
 impl Limits {
     /// Bounded by the number of clients, which the configuration bounds.
-    fn allow(&self, client: &str, found: &Found, now: Duration) -> bool {
+    pub(super) fn allow(&self, client: &str, found: &Found, now: Duration) -> bool {
         let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let buckets = limits.entry(client.to_owned()).or_insert_with(|| Buckets {
             all: Bucket::full(BURST),

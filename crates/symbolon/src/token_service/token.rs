@@ -13,6 +13,7 @@ use super::client_auth::Unauthenticated;
 use super::mint::Grant;
 use super::{Client, TokenService};
 use crate::form::{Form, Malformed};
+use crate::forward::ForwardError;
 use crate::http::{self, Body};
 use crate::publish::PublishError;
 
@@ -35,6 +36,12 @@ pub(super) enum Refusal {
     Unavailable,
     /// The token would be one that no gateway accepts. Somebody should look.
     Broken,
+    /// The authorization server issued what cannot be handed out.
+    BadGateway(&'static str),
+    /// The authorization server did not answer.
+    ServerUnavailable { timeout: bool },
+    /// A token was to come through the browser (RFC 9700 §2.1.2).
+    FrontChannel,
 }
 
 /// `Authorization: Bearer ` and the JWT beyond this do not fit into the fields that servers take by default (GW-53).
@@ -191,6 +198,21 @@ impl Refusal {
                 "temporarily_unavailable",
                 "the request cannot be completed at the moment",
             ),
+            Self::FrontChannel => (
+                StatusCode::BAD_REQUEST,
+                "unsupported_response_type",
+                "no access token is given through the browser",
+            ),
+            Self::BadGateway(why) => (StatusCode::BAD_GATEWAY, "server_error", why),
+            Self::ServerUnavailable { timeout } => (
+                if *timeout {
+                    StatusCode::GATEWAY_TIMEOUT
+                } else {
+                    StatusCode::BAD_GATEWAY
+                },
+                "temporarily_unavailable",
+                "the authorization server did not answer",
+            ),
             Self::Broken => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "server_error",
@@ -215,6 +237,16 @@ impl From<Unauthenticated> for Refusal {
     }
 }
 
+impl From<ForwardError> for Refusal {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::RequestBody => Self::InvalidRequest("the body broke off"),
+            ForwardError::Timeout => Self::ServerUnavailable { timeout: true },
+            ForwardError::Unavailable(_) => Self::ServerUnavailable { timeout: false },
+        }
+    }
+}
+
 impl From<PublishError> for Refusal {
     fn from(error: PublishError) -> Self {
         match error {
@@ -229,7 +261,7 @@ impl From<PublishError> for Refusal {
                 tracing::info!(%error, "no token issued");
                 Self::Unavailable
             }
-            PublishError::Split(_) | PublishError::Repeated => {
+            PublishError::Split(_) | PublishError::Repeated | PublishError::NotUnique => {
                 tracing::error!(%error, "no token issued");
                 Self::Broken
             }

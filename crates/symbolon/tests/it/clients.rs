@@ -1,13 +1,15 @@
 //! Clients of others go the whole way: discover, get a token, call, revoke, be refused.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use symbolon::token_service::Client;
 use symbolon_core::{Algorithm, TokenKind, base64url, random, sha256};
 
 use crate::program::SetUp;
-use crate::support::{CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port};
+use crate::support::{
+    CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port, is_there, minting, root,
+};
 
 const KINDS: [(Algorithm, TokenKind); 3] = [
     (Algorithm::Es256, TokenKind::Signature),
@@ -57,7 +59,7 @@ async fn go_through_a_deployment(
     let deployment = Deployment::start_with(|config| {
         config.issuers[0].algorithms = vec![algorithm];
         config.issuers[0].tokens = kind;
-        config.token_service.as_mut().unwrap().clients = vec![Client {
+        minting(config).clients = vec![Client {
             id: CLIENT.into(),
             secret_sha256: sha256(secret.as_bytes()),
             audiences: vec![api.clone()],
@@ -142,37 +144,4 @@ async fn go(tool: &Path, flow: &Path, settings: [(&str, String); 6]) {
     );
     assert_eq!(complaints, [""; 0]);
     assert_eq!(secrets.len(), 6, "twice a token, a JWT and its jti");
-}
-
-/// Whether what `scripts/test` installs is there. It has to be, unless the test run is said to be offline.
-#[expect(
-    clippy::print_stderr,
-    reason = "whoever runs the tests is told what was left out"
-)]
-fn is_there(tool: &Path) -> bool {
-    let there = tool.exists();
-    assert!(
-        there || is_offline(),
-        "{} is missing: run scripts/test, which installs it",
-        tool.display()
-    );
-    if !there {
-        eprintln!(
-            "left out, as SYMBOLON_TEST_OFFLINE=1 asks: {} is missing",
-            tool.display()
-        );
-    }
-    there
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test run is told by its environment what it has"
-)]
-fn is_offline() -> bool {
-    std::env::var_os("SYMBOLON_TEST_OFFLINE").is_some_and(|value| value == "1")
-}
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }

@@ -2,14 +2,20 @@
 
 #![allow(unreachable_pub, reason = "no other crate sees a test's modules")]
 
+mod broker;
 mod clients;
+mod compatibility;
 mod desync;
 #[cfg(feature = "disk")]
 mod disk;
 mod documents;
 mod flow;
 mod gateway;
+mod keys;
+mod lookup;
 mod program;
 mod revocation;
+mod rotation;
+mod servers;
 mod support;
 mod token_service;

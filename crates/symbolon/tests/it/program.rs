@@ -10,7 +10,10 @@ use symbolon_core::{Secret, SigningKey, TokenKind, base64url, sha256};
 
 use crate::support::{Program, canary, free_port, get};
 
+mod before;
+mod check;
 mod dev;
+mod init;
 mod serve;
 
 use dev::{Dev, Shown};
@@ -183,6 +186,33 @@ fn a_signing_key_is_made_once() {
 }
 
 #[test]
+fn a_key_that_is_to_follow_is_made_beside_the_one_that_signs() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    let rotate = || Program::run(&["keys", "rotate", "--data", data], "");
+    let nothing = failure(&rotate());
+    assert!(nothing.ends_with("no key is there to follow"), "{nothing}");
+    success(&Program::run(&["keys", "generate", "--data", data], ""));
+    let said = success(&rotate());
+    let next = folder.path().join("signing-key-ES256.next.json");
+    let key: Value = serde_json::from_str(&fs::read_to_string(&next).unwrap()).unwrap();
+    canary(key["pkcs8"].as_str().unwrap());
+    let kid = key["kid"].as_str().unwrap();
+    assert_eq!(
+        said,
+        format!(
+            "kid {kid} is published within a minute of the token service's running, and signs 11 minutes later\n"
+        )
+    );
+    assert_eq!(fs::metadata(&next).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = failure(&rotate());
+    assert!(
+        again.ends_with("a key that is to follow is there already"),
+        "{again}"
+    );
+}
+
+#[test]
 fn secrets_are_fresh_and_of_the_form_that_is_read() {
     let secret = |arguments: &[&str]| {
         let text = success(&Program::run(&[&["keys", "secret"], arguments].concat(), ""));
@@ -294,6 +324,68 @@ async fn revoke_asks_the_admin_listener() {
         );
     }
     dev.end("-INT").await;
+}
+
+// --- symbolon lookup
+
+#[tokio::test]
+async fn lookup_asks_the_admin_listener() {
+    let dev = Dev::start(TokenKind::Salted).await;
+    let admin = format!("http://127.0.0.1:{}", dev.ports[3]);
+    let token_file = dev.data().join("admin-token");
+    let lookup = |more: &[&str], input: &str| {
+        let arguments = [
+            "lookup",
+            "--admin",
+            &admin,
+            "--token-file",
+            token_file.to_str().unwrap(),
+        ];
+        Program::run(&[&arguments, more].concat(), input)
+    };
+    let shown = Shown::read(&dev.shown);
+    let said = success(&lookup(&[], &shown.token));
+    let lines: Vec<_> = said.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("state       live", "mark        0-1"));
+    let ends: u64 = lines[1].strip_prefix("expires at  ").unwrap().parse().unwrap();
+    assert_eq!(lines.len(), 3);
+
+    let said = success(&lookup(&["--claims"], &shown.token));
+    let (_, parts) = said.split_once("header ").unwrap();
+    let (header, claims) = parts.split_once("claims ").unwrap();
+    let header: Value = serde_json::from_str(header).unwrap();
+    let claims: Value = serde_json::from_str(claims).unwrap();
+    assert_eq!((&header["typ"], &claims["exp"]), (&json!("at+jwt"), &json!(ends)));
+
+    let arguments = [
+        "revoke",
+        "--admin",
+        &admin,
+        "--token-file",
+        token_file.to_str().unwrap(),
+    ];
+    success(&Program::run(&arguments, &shown.token));
+    let said = success(&lookup(&["--claims"], &shown.token));
+    assert!(
+        said.starts_with("state       revoked\nrevoked by  token\nexpires at  "),
+        "{said}"
+    );
+    assert!(!said.contains("claims"), "nothing is left of it");
+
+    assert_eq!(
+        failure(&lookup(&[], "not a token")),
+        "symbolon: not looked up (400 Bad Request): that is no opaque token of an issuer here"
+    );
+    dev.end("-INT").await;
+}
+
+// --- symbolon schema
+
+#[test]
+fn schema_prints_a_json_schema() {
+    let schema: Value = serde_json::from_str(&success(&Program::run(&["schema"], ""))).unwrap();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert!(jsonschema::draft202012::new(&schema).is_ok());
 }
 
 // --- Usage

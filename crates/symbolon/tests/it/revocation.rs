@@ -17,7 +17,7 @@ use symbolon_core::{
 use zeroize::Zeroizing;
 
 use crate::support::{
-    Answer, CLIENT, CLIENT_SECRET, Deployment, OPERATOR, SCOPE, canary, form, get, post, request,
+    Answer, CLIENT, CLIENT_SECRET, Deployment, OPERATOR, SCOPE, canary, form, get, minting, post, request,
 };
 
 const OTHER_CLIENT: &str = "canary-other-client";
@@ -520,7 +520,7 @@ async fn with_two_clients() -> Deployment {
     canary(OTHER_CLIENT);
     canary(OTHER_SECRET);
     Deployment::start_with(|config| {
-        let service = config.token_service.as_mut().unwrap();
+        let service = minting(config);
         service.clients.push(Client {
             id: OTHER_CLIENT.into(),
             secret_sha256: sha256(OTHER_SECRET.as_bytes()),

@@ -1,20 +1,34 @@
 //! What the tests start and look at.
 
 mod api;
+mod browser;
 mod deployment;
+mod fake_server;
+mod foreign;
 mod gateway;
 mod http;
 mod issuer;
+mod keycloak;
+mod oauth_client;
+mod oidc_provider;
 mod output;
 mod program;
 mod raw;
 mod upstream;
 
 pub use api::Api;
-pub use deployment::{CLIENT, CLIENT_SECRET, Deployment, FaultyStore, OPERATOR, SCOPE, free_port, settings};
+pub use browser::Browser;
+pub use deployment::{
+    CLIENT, CLIENT_SECRET, Deployment, FaultyStore, OPERATOR, SCOPE, free_port, minting, settings,
+};
+pub use fake_server::FakeServer;
+pub use foreign::{is_there, root};
 pub use gateway::{Second, with_token};
 pub use http::{Answer, form, get, post, request};
 pub use issuer::Issuer;
+pub use keycloak::{Keycloak, Realm};
+pub use oauth_client::OauthClient;
+pub use oidc_provider::OidcProvider;
 pub use output::{canary, file};
 pub use program::Program;
 pub use raw::{Message, RawConnection, eventually, within};

@@ -25,7 +25,7 @@ use symbolon_core::{
 
 use crate::support::{
     Answer, Api, CLIENT, CLIENT_SECRET, Deployment, FaultyStore, RawConnection, SCOPE, canary, form, get,
-    post, request, settings,
+    minting, post, request, settings,
 };
 
 const OTHER_SCOPE: &str = "canary:orders.write";
@@ -135,7 +135,7 @@ async fn a_client_gets_the_scopes_it_asked_for() {
 #[tokio::test]
 async fn a_client_without_scopes_gets_tokens_without_any() {
     let deployment = Deployment::start_with(|config| {
-        config.token_service.as_mut().unwrap().clients[0].scopes.clear();
+        minting(config).clients[0].scopes.clear();
         config.gateway.as_mut().unwrap().routes[0].scopes.clear();
     })
     .await;
@@ -151,7 +151,7 @@ async fn the_resource_becomes_the_audience() {
     let other = "https://canary-other-api.example";
     canary(other);
     let deployment = Deployment::start_with(|config| {
-        let audiences = &mut config.token_service.as_mut().unwrap().clients[0].audiences;
+        let audiences = &mut minting(config).clients[0].audiences;
         audiences.push(other.into());
     })
     .await;
@@ -206,7 +206,7 @@ async fn no_two_tokens_of_one_second_are_the_same() {
 #[tokio::test]
 async fn a_token_lives_as_long_as_the_answer_says() {
     let deployment = Deployment::start_with(|config| {
-        config.token_service.as_mut().unwrap().lifetime = Duration::from_millis(90_900);
+        minting(config).lifetime = Duration::from_millis(90_900);
     })
     .await;
     let answer = deployment.ask(&[]).await;
@@ -722,9 +722,9 @@ async fn metadata_say_where_everything_is() {
         ("/:tenant/*", "/.well-known/oauth-authorization-server/:tenant/*"),
     ] {
         let deployment = Deployment::start_with(|config| {
-            let service = config.token_service.as_mut().unwrap();
-            let issuer = format!("http://{}{suffix}", service.listen);
-            service.issuer = issuer.parse().unwrap();
+            let listen = config.token_service.as_ref().unwrap().listen;
+            let issuer = format!("http://{listen}{suffix}");
+            minting(config).issuer = issuer.parse().unwrap();
             config.issuers[0].issuer = issuer;
         })
         .await;

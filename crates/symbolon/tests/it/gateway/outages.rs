@@ -75,7 +75,7 @@ async fn without_the_issuer_s_keys_nobody_is_told_that_the_token_is_bad() {
     let answer = deployment.exchange(with_token("GET /x", &token, &[])).await;
     assert_eq!(answer.status(), 200);
 
-    let issuers = Issuers::new(vec![(issuer.config(), Box::new(NoKeys))]);
+    let issuers = Issuers::new(vec![(issuer.config(), std::sync::Arc::new(NoKeys))]);
     let gateway = deployment
         .second_gateway(settings.unwrap(), Arc::new(issuers), Limits::of(10))
         .await;

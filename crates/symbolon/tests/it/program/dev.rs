@@ -363,7 +363,7 @@ fn decoded(part: &str) -> Value {
 }
 
 /// Runs lines in a shell that knows `symbolon`; gives what they show.
-fn bash(lines: &str) -> String {
+pub fn bash(lines: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", lines])
         .env("PATH", path())
@@ -373,7 +373,7 @@ fn bash(lines: &str) -> String {
 }
 
 /// The statuses that `curl -i` shows. A body before them need not end with a line.
-fn statuses(shown: &str) -> Vec<&str> {
+pub fn statuses(shown: &str) -> Vec<&str> {
     shown
         .split("HTTP/1.1 ")
         .skip(1)
@@ -381,6 +381,6 @@ fn statuses(shown: &str) -> Vec<&str> {
         .collect()
 }
 
-fn strs(arguments: &[String]) -> Vec<&str> {
+pub fn strs(arguments: &[String]) -> Vec<&str> {
     arguments.iter().map(String::as_str).collect()
 }

@@ -10,7 +10,7 @@ use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
-use symbolon::token_service::{Client, Paths};
+use symbolon::token_service::{Client, Paths, Source, mint};
 use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
@@ -69,7 +69,10 @@ impl Deployment {
         let data = tempfile::tempdir().unwrap();
         let mut config = settings(&api, data.path());
         change(&mut config);
-        let paths = Paths::of(&config.token_service.as_ref().unwrap().issuer);
+        let paths = match &config.token_service.as_ref().unwrap().source {
+            Source::Mint(settings) => Paths::of(&settings.issuer),
+            Source::Broker(_) => Paths::none(),
+        };
         // Real time, so that other libraries' clocks agree; it stands still until the test moves it.
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(now)));
@@ -89,7 +92,9 @@ impl Deployment {
             paths,
             data,
         };
-        deployment.api.trust(&deployment.jwks().await);
+        if !deployment.paths.jwks.is_empty() {
+            deployment.api.trust(&deployment.jwks().await);
+        }
         deployment
     }
 
@@ -174,14 +179,16 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         }],
         token_service: Some(token_service::Config {
             listen: token_service,
-            issuer: issuer.parse().unwrap(),
-            lifetime: Duration::from_secs(600),
-            clients: vec![Client {
-                id: CLIENT.into(),
-                secret_sha256: sha256(CLIENT_SECRET.as_bytes()),
-                audiences: vec![api.url()],
-                scopes: vec![SCOPE.into(), "canary:orders.write".into()],
-            }],
+            source: Source::Mint(mint::Config {
+                issuer: issuer.parse().unwrap(),
+                lifetime: Duration::from_secs(600),
+                clients: vec![Client {
+                    id: CLIENT.into(),
+                    secret_sha256: sha256(CLIENT_SECRET.as_bytes()),
+                    audiences: vec![api.url()],
+                    scopes: vec![SCOPE.into(), "canary:orders.write".into()],
+                }],
+            }),
         }),
         gateway: Some(gateway::Config {
             listen,
@@ -196,6 +203,14 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             token: Some(admin::Token(OPERATOR.to_owned().into())),
         }),
         log: telemetry::Format::Text,
+    }
+}
+
+/// The settings of a token service that mints.
+pub fn minting(config: &mut Config) -> &mut mint::Config {
+    match &mut config.token_service.as_mut().unwrap().source {
+        Source::Mint(settings) => settings,
+        Source::Broker(_) => panic!("it fronts another server"),
     }
 }
 

@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use hyper::header::HeaderMap;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use url::{Position, Url};
 
 /// What came back.
 #[derive(Debug)]
@@ -48,6 +49,13 @@ pub async fn request(at: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
         headers: parts.headers,
         body,
     }
+}
+
+/// Where a URL leads whose host is an IP address: to which server, and to what there.
+pub fn target(url: &str) -> (SocketAddr, String) {
+    let url = Url::parse(url).unwrap();
+    let at = url.socket_addrs(|| None).unwrap()[0];
+    (at, url[Position::BeforePath..].to_owned())
 }
 
 /// GET with these fields.

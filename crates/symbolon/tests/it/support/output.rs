@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex, Once};
 
 static CANARIES: LazyLock<Mutex<File>> = LazyLock::new(|| {
@@ -35,9 +35,20 @@ pub fn log() {
 
 /// A file for the output of a program, and where it is.
 pub fn file(name: &str) -> (File, PathBuf) {
+    file_in(&folder(), name)
+}
+
+/// A file for the output of a program that is not ours, where the leak check does not look.
+pub fn foreign_file(name: &str) -> (File, PathBuf) {
+    let folder = folder().with_file_name("foreign-output");
+    std::fs::create_dir_all(&folder).unwrap();
+    file_in(&folder, name)
+}
+
+fn file_in(folder: &Path, name: &str) -> (File, PathBuf) {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = folder().join(format!("{name}-{}-{count}.log", std::process::id()));
+    let path = folder.join(format!("{name}-{}-{count}.log", std::process::id()));
     (append_to(&path), path)
 }
 
@@ -54,6 +65,6 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn append_to(path: &std::path::Path) -> File {
+fn append_to(path: &Path) -> File {
     OpenOptions::new().create(true).append(true).open(path).unwrap()
 }

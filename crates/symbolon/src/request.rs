@@ -3,16 +3,31 @@
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
-use hyper::header::{EXPECT, HOST, HeaderMap, HeaderValue};
+use hyper::header::{ALLOW, EXPECT, HOST, HeaderMap, HeaderValue};
 use hyper::http::uri::Authority;
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 
-use crate::http;
+use crate::http::{self, Body};
 
 /// Why a request is not looked at any further.
 pub(crate) struct Refusal {
-    pub(super) status: StatusCode,
-    pub(super) why: &'static str,
+    status: StatusCode,
+    why: &'static str,
+}
+
+impl Refusal {
+    /// The connection is closed behind it: what follows cannot be told from what was meant.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        http::and_close(if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110 §15.5.6
+            let mut response = http::status(self.status);
+            let allowed = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+            response.headers_mut().insert(ALLOW, allowed);
+            response
+        } else {
+            http::error(self.status, "invalid_request", self.why)
+        })
+    }
 }
 
 /// Longest request target. Beyond it: 414.
@@ -24,7 +39,7 @@ const MAX_FIELD: usize = 16 * 1024;
 const REFUSED_METHODS: [&str; 3] = ["TRACE", "TRACK", "CONNECT"];
 
 /// Whom it is for, if it is a request that everybody reads alike and that may be forwarded.
-pub(super) fn check<B>(request: &Request<B>) -> Result<Host, Refusal> {
+pub(crate) fn check<B>(request: &Request<B>) -> Result<Host, Refusal> {
     check_method(request.method())?;
     check_message(request)
 }
@@ -111,13 +126,13 @@ impl Host {
     }
 
     /// As it came.
-    pub(super) fn field(&self) -> &HeaderValue {
+    pub(crate) fn field(&self) -> &HeaderValue {
         &self.0
     }
 
     /// Without the port, and as routes spell it but for the case of letters, so that no other spelling of the same
     /// host takes another route.
-    pub(super) fn name(&self) -> Cow<'_, str> {
+    pub(crate) fn name(&self) -> Cow<'_, str> {
         name(&self.0).unwrap_or_default()
     }
 

@@ -1,0 +1,108 @@
+//! What does the broker add to a token request?
+//!
+//! Asks an authorization server for tokens (`client_credentials`) alone and through the broker, in turn in one run, over
+//! kept-alive connections, and prints both and their ratio.
+//! `cargo run --release -p symbolon-bench --bin broker -- ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM`
+
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark prints, and stops at a fault"
+)]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use symbolon::clock::SystemClock;
+use symbolon::config::Config;
+use symbolon::forward::Roots;
+use symbolon::process::Process;
+use symbolon::store;
+use symbolon_bench::{Client, Spans, now};
+use url::Url;
+
+const WARM_UP: usize = 300;
+const REQUESTS: usize = 3_000;
+
+#[tokio::main]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [issuer, id, secret, profile, algorithm] = &arguments[..] else {
+        panic!("ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM")
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!(
+        r#"
+data = "data"
+[[issuers]]
+issuer = "{issuer}"
+profile = "{profile}"
+algorithms = ["{algorithm}"]
+tokens = "salted"
+[token_service]
+mode = "endpoint"
+listen = "127.0.0.1:0"
+issuer = "{issuer}"
+id_token = "pass"
+[gateway]
+listen = "127.0.0.1:0"
+"#
+    );
+    let name = folder.path().join("symbolon.toml");
+    let config = Config::parse(&text, name.to_str().unwrap(), &|_| None).unwrap();
+    let clock = Arc::new(SystemClock::start());
+    let store = store::open(&config.store, clock.clone()).unwrap();
+    let process = Process::start(config, store, clock).await.unwrap();
+
+    let endpoint = token_endpoint(issuer).await;
+    let server: SocketAddr = format!(
+        "{}:{}",
+        endpoint.host_str().unwrap(),
+        endpoint.port_or_known_default().unwrap()
+    )
+    .parse()
+    .unwrap();
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs([
+            ("grant_type", "client_credentials"),
+            ("client_id", id),
+            ("client_secret", secret),
+        ])
+        .finish();
+    let mut alone = Client::connect(server).await;
+    let mut through = Client::connect(process.token_service.unwrap()).await;
+    let (mut spans_alone, mut spans_through) = (Spans::default(), Spans::default());
+    for at in 0..WARM_UP + REQUESTS {
+        let started = now();
+        let (status, _) = alone.post(endpoint.path(), &form).await;
+        let asked_alone = started.elapsed();
+        assert_eq!(status, 200);
+        let started = now();
+        let (status, body) = through.post("/token", &form).await;
+        let asked_through = started.elapsed();
+        assert_eq!(status, 200, "{body:?}");
+        if at >= WARM_UP {
+            spans_alone.push(asked_alone);
+            spans_through.push(asked_through);
+        }
+    }
+    println!("{REQUESTS} requests each, in turn, on one kept-alive connection");
+    println!("           alone      through    ratio");
+    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+        let (alone, through) = (spans_alone.quantile(share), spans_through.quantile(share));
+        println!(
+            "{name:>5} {alone:>10.1?} {through:>12.1?}   {:.3}",
+            through.as_secs_f64() / alone.as_secs_f64()
+        );
+    }
+    process.stop().await;
+}
+
+async fn token_endpoint(issuer: &str) -> Url {
+    let http = symbolon::forward::Forwarder::new(&Roots::None).unwrap();
+    let metadata = symbolon::keys::Metadata::fetch(&http, issuer, None)
+        .await
+        .unwrap();
+    metadata.text("token_endpoint").unwrap().parse().unwrap()
+}

@@ -1,0 +1,403 @@
+//! Keys that an issuer publishes: fetched, kept, refreshed on an unknown `kid`.
+//!
+//! No request waits for a refresh that another one caused, and none causes more than one in 30 seconds (MD-06). The
+//! last good set is kept on disk, so that a start while the issuer is away serves what was known (MD-05).
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde_json::json;
+use symbolon_core::{JwkSet, Provenance, UnixTime, base64url, json as strict, sha256};
+use url::Url;
+
+use super::{Config, Issuers, KeySource, log_skipped};
+use crate::clock::Clock;
+use crate::forward::{Forwarder, RequestBody, Roots};
+use crate::private_file;
+
+/// Where a set is found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// At that URL, used as written.
+    Url(Url),
+    /// Where the issuer's metadata say. `base` is where the issuer is reached, if not under its own name.
+    Metadata {
+        /// The URL that stands in the place of the issuer identifier.
+        base: Option<Url>,
+    },
+}
+
+impl Location {
+    /// What is needed to reach it.
+    pub fn roots(&self, issuer: &str) -> Result<Roots, url::ParseError> {
+        match self {
+            Self::Url(url) | Self::Metadata { base: Some(url) } => Ok(Roots::of(url, None)),
+            Self::Metadata { base: None } => Ok(Roots::of(&Url::parse(issuer)?, None)),
+        }
+    }
+}
+
+/// The keys of one issuer, kept current.
+pub struct Fetched {
+    issuer: Config,
+    location: Location,
+    http: Forwarder,
+    clock: Arc<dyn Clock>,
+    file: PathBuf,
+    known: Mutex<Option<Known>>,
+    /// Held by whoever asks the issuer.
+    asking: tokio::sync::Mutex<()>,
+    /// When an unknown `kid` last caused an attempt, in milliseconds of [`Clock::elapsed`], and one more; zero before
+    /// the first. Attempts that come by themselves do not count: a key may be made when it is first used.
+    attempted_at: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Known {
+    set: Arc<JwkSet>,
+    fetched_at: UnixTime,
+}
+
+/// Why no set was had.
+#[derive(Debug)]
+pub struct FetchError(String);
+
+/// Longest use of a set that cannot be renewed.
+const USABLE: Duration = Duration::from_secs(24 * 3600);
+/// Least time between two attempts that an unknown `kid` causes.
+const BETWEEN: Duration = Duration::from_secs(30);
+/// How long a set counts as fresh where the answer does not say.
+const FRESH: Duration = Duration::from_secs(600);
+const FRESHEST: Duration = Duration::from_secs(60);
+const LONGEST_FRESH: Duration = Duration::from_secs(3600);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_OCTETS: usize = 256 * 1024;
+const RETRY: Duration = Duration::from_secs(5);
+
+impl Fetched {
+    /// Starts with the set that is kept in the data folder, if it is not too old.
+    pub fn new(
+        issuer: Config,
+        location: Location,
+        http: Forwarder,
+        clock: Arc<dyn Clock>,
+        data: &Path,
+    ) -> Self {
+        let name = base64url::encode(&sha256(issuer.issuer.as_bytes())[..12]);
+        let file = data.join(format!("jwks-{name}.json"));
+        let known = read_kept(&file, &issuer);
+        Self {
+            issuer,
+            location,
+            http,
+            clock,
+            file,
+            known: Mutex::new(known),
+            asking: tokio::sync::Mutex::default(),
+            attempted_at: AtomicU64::new(0),
+        }
+    }
+
+    /// Keeps the set current for as long as the process lives, and tells `issuers` of every new one.
+    pub async fn keep(self: Arc<Self>, issuers: Arc<Issuers>) {
+        loop {
+            let attempt = {
+                let _alone = self.asking.lock().await;
+                self.refresh().await
+            };
+            let wait = match attempt {
+                Ok(fresh_for) => fresh_for * 2 / 3,
+                Err(error) => {
+                    tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched");
+                    RETRY
+                }
+            };
+            issuers.refresh();
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn refresh(&self) -> Result<Duration, FetchError> {
+        let (set, headers, text) = self.fetch().await?;
+        log_skipped(&set, &self.issuer.issuer);
+        if set.is_empty() {
+            return Err(FetchError::new("none of its keys can be used"));
+        }
+        let fresh_for = fresh_for(&headers);
+        let fetched_at = self.clock.now();
+        *self.known() = Some(Known {
+            set: Arc::new(set),
+            fetched_at,
+        });
+        keep_on_disk(&self.file, &text, fetched_at);
+        Ok(fresh_for)
+    }
+
+    /// Asks for the set, and keeps nothing.
+    pub async fn ask(&self) -> Result<JwkSet, FetchError> {
+        Ok(self.fetch().await?.0)
+    }
+
+    async fn fetch(&self) -> Result<(JwkSet, HeaderMap, Vec<u8>), FetchError> {
+        let url = self.url().await?;
+        let (headers, text) = get(&self.http, &url, None).await?;
+        let set =
+            JwkSet::parse(&text, &self.issuer.algorithms, Provenance::Fetched).map_err(FetchError::new)?;
+        Ok((set, headers, text))
+    }
+
+    async fn url(&self) -> Result<Url, FetchError> {
+        match &self.location {
+            Location::Url(url) => Ok(url.clone()),
+            Location::Metadata { base } => {
+                let metadata = Metadata::fetch(&self.http, &self.issuer.issuer, base.as_ref()).await?;
+                metadata.jwks_uri(&self.issuer.issuer, base.as_ref())
+            }
+        }
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl KeySource for Fetched {
+    fn jwk_set(&self) -> Option<Arc<JwkSet>> {
+        let known = self.known();
+        let known = known
+            .as_ref()
+            .filter(|known| self.clock.now().since(known.fetched_at) <= USABLE)?;
+        Some(Arc::clone(&known.set))
+    }
+
+    fn fetched_at(&self) -> Option<UnixTime> {
+        Some(
+            self.known()
+                .as_ref()
+                .map(|known| known.fetched_at)
+                .unwrap_or_default(),
+        )
+    }
+
+    async fn renew(&self, patient: bool) {
+        let _alone = match self.asking.try_lock() {
+            Ok(alone) => alone,
+            Err(_) if patient => self.asking.lock().await,
+            Err(_) => return,
+        };
+        let attempted_at = self.attempted_at.load(Ordering::Acquire);
+        let is_recent = millis(self.clock.elapsed()) + 1 < attempted_at + millis(BETWEEN);
+        if attempted_at != 0 && is_recent {
+            return;
+        }
+        self.attempted_at
+            .store(millis(self.clock.elapsed()) + 1, Ordering::Release);
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched on an unknown kid");
+        }
+    }
+}
+
+/// An issuer's metadata document (RFC 8414, OpenID Connect Discovery 1.0).
+#[derive(Clone)]
+pub struct Metadata(pub strict::Object);
+
+impl Metadata {
+    /// Fetches it from the well-known places, the OAuth one first. The `issuer` in it must be the one that was asked
+    /// for (RFC 8414 §3.3).
+    pub async fn fetch(http: &Forwarder, issuer: &str, base: Option<&Url>) -> Result<Self, FetchError> {
+        let base = match base {
+            Some(base) => base.clone(),
+            None => Url::parse(issuer).map_err(FetchError::new)?,
+        };
+        let host = base_host(issuer, &base)?;
+        let mut last = FetchError::new("no metadata");
+        for well_known in Self::paths(issuer)? {
+            let mut url = base.clone();
+            url.set_path(&well_known);
+            match get(http, &url, host.clone()).await {
+                Ok((_, text)) => {
+                    let members = strict::parse_object(&text).map_err(FetchError::new)?;
+                    if members.get("issuer").and_then(strict::Value::as_str) != Some(issuer) {
+                        return Err(FetchError(format!("the metadata at {url} are another issuer's")));
+                    }
+                    return Ok(Self(members));
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    /// The paths of an issuer's metadata: RFC 8414 §3.1 puts its well-known part before the issuer's path, OpenID
+    /// Connect Discovery §4 behind it.
+    pub fn paths(issuer: &str) -> Result<[String; 2], FetchError> {
+        let url = Url::parse(issuer).map_err(FetchError::new)?;
+        let path = url.path().trim_end_matches('/');
+        Ok([
+            format!("/.well-known/oauth-authorization-server{path}"),
+            format!("{path}/.well-known/openid-configuration"),
+        ])
+    }
+
+    /// A member that is a URL, as text.
+    pub fn text(&self, member: &str) -> Option<&str> {
+        self.0.get(member).and_then(strict::Value::as_str)
+    }
+
+    fn jwks_uri(&self, issuer: &str, base: Option<&Url>) -> Result<Url, FetchError> {
+        let text = self
+            .text("jwks_uri")
+            .ok_or_else(|| FetchError::new("the metadata name no jwks_uri"))?;
+        let learnt = Url::parse(text).map_err(FetchError::new)?;
+        if let Some(base) = base
+            && let Some(mapped) = map_to(base, issuer, &learnt)
+        {
+            return Ok(mapped);
+        }
+        let issuer = Url::parse(issuer).map_err(FetchError::new)?;
+        let is_safe = learnt.scheme() == "https" || (is_loopback(&issuer) && is_loopback(&learnt));
+        if learnt.host() != issuer.host() || !is_safe {
+            return Err(FetchError::new(
+                "the jwks_uri of the metadata is not https on the issuer's host",
+            ));
+        }
+        Ok(learnt)
+    }
+}
+
+/// The same place at `base`, of a URL under the origin of `public`.
+pub fn map_to(base: &Url, public: &str, url: &Url) -> Option<Url> {
+    let public = Url::parse(public).ok()?;
+    if public.origin() != url.origin() {
+        return None;
+    }
+    let mut mapped = base.clone();
+    mapped.set_path(url.path());
+    mapped.set_query(url.query());
+    Some(mapped)
+}
+
+/// Whether it names this machine.
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The public `Host`, where the issuer is reached under another name.
+fn base_host(issuer: &str, base: &Url) -> Result<Option<HeaderValue>, FetchError> {
+    let public = Url::parse(issuer).map_err(FetchError::new)?;
+    if public.origin() == base.origin() {
+        return Ok(None);
+    }
+    let authority = public.authority();
+    HeaderValue::from_str(authority)
+        .map(Some)
+        .map_err(FetchError::new)
+}
+
+async fn get(
+    http: &Forwarder,
+    url: &Url,
+    host: Option<HeaderValue>,
+) -> Result<(HeaderMap, Vec<u8>), FetchError> {
+    let mut request = Request::builder()
+        .uri(url.as_str())
+        .header(ACCEPT, "application/json")
+        .body(RequestBody::empty())
+        .map_err(FetchError::new)?;
+    if let Some(host) = host {
+        request.headers_mut().insert("x-forwarded-host", host.clone());
+        request.headers_mut().insert(HOST, host);
+    }
+    let response = http.forward(request, TIMEOUT).await.map_err(FetchError::new)?;
+    let status = response.status();
+    if status != StatusCode::OK {
+        return Err(FetchError(format!("{url} answered {status}")));
+    }
+    let (parts, body) = response.into_parts();
+    let body = tokio::time::timeout(
+        TIMEOUT,
+        crate::http::read(axum::body::Body::new(body), MAX_OCTETS),
+    )
+    .await;
+    let body = body
+        .ok()
+        .flatten()
+        .ok_or_else(|| FetchError(format!("{url} answered too much, or too slowly")))?;
+    Ok((parts.headers, body.to_vec()))
+}
+
+fn fresh_for(headers: &HeaderMap) -> Duration {
+    let said = headers
+        .get(CACHE_CONTROL)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| {
+            value
+                .split(',')
+                .find_map(|directive| directive.trim().strip_prefix("max-age=")?.parse().ok())
+        });
+    said.map_or(FRESH, Duration::from_secs)
+        .clamp(FRESHEST, LONGEST_FRESH)
+}
+
+fn keep_on_disk(file: &Path, set: &[u8], fetched_at: UnixTime) {
+    let Ok(set) = serde_json::from_slice::<serde_json::Value>(set) else {
+        return;
+    };
+    let kept = json!({ "fetched_at": fetched_at.as_secs(), "set": set }).to_string();
+    if let Err(error) = private_file::replace(file, kept.as_bytes()) {
+        tracing::warn!(%error, "keys could not be kept on disk");
+    }
+}
+
+/// What was kept, whatever its age: [`Fetched::jwk_set`] asks how old it is.
+fn read_kept(file: &Path, issuer: &Config) -> Option<Known> {
+    let text = fs::read(file).ok()?;
+    let members = strict::parse_object(&text).ok()?;
+    let fetched_at = match members.get("fetched_at")? {
+        strict::Value::Integer(seconds) => UnixTime::from_secs(*seconds),
+        _ => return None,
+    };
+    let kept: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let set = JwkSet::parse(
+        kept["set"].to_string().as_bytes(),
+        &issuer.algorithms,
+        Provenance::Fetched,
+    )
+    .ok()?;
+    (!set.is_empty()).then(|| Known {
+        set: Arc::new(set),
+        fetched_at,
+    })
+}
+
+impl FetchError {
+    pub(crate) fn new(reason: impl fmt::Display) -> Self {
+        Self(reason.to_string())
+    }
+}
+
+impl fmt::Display for FetchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for FetchError {}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

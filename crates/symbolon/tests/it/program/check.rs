@@ -1,0 +1,360 @@
+//! `symbolon check`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::{files_in, success};
+use crate::support::{FakeServer, Program, canary, free_port};
+
+#[test]
+fn check_tells_every_mistake_at_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("symbolon.toml");
+    fs::write(&file, "log = \"xml\"\n[gateway]\nlisten = \"localhost\"\n").unwrap();
+    let file = file.to_str().unwrap();
+    let output = Program::run(&["check", "--config", file], "");
+    let expected = [
+        (1, 1, "`issuers` is missing: write at least one [[issuers]]"),
+        (1, 7, "write \"text\" or \"json\""),
+        (
+            2,
+            1,
+            "write `secret`: the deployment secret must be given where only one of the roles runs",
+        ),
+        (
+            2,
+            1,
+            "write the other role as well: the memory store serves a process that has both roles",
+        ),
+        (3, 10, "write an IP address and a port, as \"127.0.0.1:4600\""),
+    ]
+    .map(|(line, column, reason)| format!("{file}:{line}:{column}: {reason}\n"));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected.concat());
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        format!("symbolon: 5 mistakes in {file}\n")
+    );
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn check_says_what_a_right_file_is_and_what_to_think_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("symbolon.toml");
+    let file_name = file.to_str().unwrap();
+    let check = |text: &str| {
+        fs::write(&file, text).unwrap();
+        success(&Program::run(&["check", "--config", file_name], ""))
+    };
+    let memory = "note   the store is in memory: a restart ends all tokens\n";
+    let mint = "[[issuers]]\nissuer = \"https://id.example.com\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+                [token_service]\nmode = \"mint\"\nlisten = \"127.0.0.1:4601\"\nissuer = \"https://id.example.com\"\n\
+                [[token_service.clients]]\nid = \"billing\"\naudiences = [\"a\"]\n\
+                secret_sha256 = \"8vSTpy9Hy0z8WKZ8dm6nVmnWiEClo8Bcu-CVaGM1MbI\"\n\
+                [gateway]\nlisten = \"127.0.0.1:4600\"\n\
+                [[gateway.routes]]\npath = \"/\"\naudience = \"a\"\nresource_server = \"http://127.0.0.1:3000\"\n";
+    assert_eq!(
+        check(mint),
+        format!("{file_name} is right: token service (mint), gateway with 1 route\n{memory}")
+    );
+
+    let origin = "[[issuers]]\nissuer = \"https://id.example.com/realms/acme\"\nprofile = \"keycloak\"\n\
+                  algorithms = [\"RS256\"]\ntokens = \"signature\"\n\
+                  [token_service]\nmode = \"origin\"\nlisten = \"0.0.0.0:4601\"\n\
+                  issuer = \"https://id.example.com/realms/acme\"\nauthorization_server = \"http://keycloak:8080\"\n\
+                  id_token = \"pass\"\nunsplittable = \"pass\"\npassword_grant = true\ntrusted_proxies = [\"0.0.0.0/0\"]\n\
+                  [gateway]\nlisten = \"127.0.0.1:4600\"\n[admin]\nlisten = \"127.0.0.1:4609\"\n";
+    let said = check(origin);
+    let (first, notes) = said.split_once('\n').unwrap();
+    assert_eq!(
+        first,
+        format!("{file_name} is right: token service (broker, origin), gateway with 0 routes, admin")
+    );
+    let expected = [
+        "the store is in memory",
+        "tokens of https://id.example.com/realms/acme: with \"signature\"",
+        "the token service listens on 0.0.0.0:4601 without TLS",
+        "clients' secrets and tokens go to http://keycloak:8080/ in clear",
+        "ID tokens pass with an `at_hash` of the JWT that clients do not get: openid-client 5 and older",
+        "a token that cannot be split reaches its client",
+        "grant_type=password passes",
+        "the token service believes everybody's X-Forwarded-*",
+        "the gateway has no routes",
+        "the admin listener has no `token`",
+    ];
+    let notes: Vec<_> = notes.lines().collect();
+    assert_eq!(notes.len(), expected.len(), "{notes:#?}");
+    for (note, start) in notes.iter().zip(expected) {
+        assert!(note.starts_with(&format!("note   {start}")), "{note}");
+    }
+
+    let endpoint = origin
+        .replace("\"origin\"", "\"endpoint\"")
+        .replace("id_token = \"pass\"", "id_token = \"drop\"")
+        + "[[gateway.routes]]\nhost = \"api.example.com\"\npath = \"/orders\"\nresource_server = \"http://orders:3000\"\n";
+    let endpoint = endpoint.replace("\"signature\"", "\"salted\"");
+    let said = check(&endpoint);
+    for said_of in [
+        "token service (broker, endpoint), gateway with 1 route, admin\n",
+        "note   with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server",
+        "note   ID tokens are left out",
+        "note   route api.example.com/orders has no `audience`",
+        "note   route api.example.com/orders: JWTs go to http://orders:3000/ in clear",
+    ] {
+        assert!(said.contains(said_of), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_asks_the_server_the_store_and_the_apis() {
+    let server = FakeServer::start().await;
+    let checked = Checked::new(&server);
+    let said = success(&checked.live(&checked.text, &[], ""));
+    let issuer = server.issuer();
+    for line in [
+        format!("fine   {issuer} answers with metadata of its own"),
+        format!("fine   tokens are asked for at {issuer}/token"),
+        format!("fine   keys of {issuer}: 1 to verify with, for ES256"),
+        "fine   the store answers".to_owned(),
+        format!("fine   route /: {} takes connections", checked.api),
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line}\n{said}");
+    }
+    assert!(
+        server.asked().is_empty(),
+        "nothing but what is public was asked for"
+    );
+    assert!(files_in(checked.folder.path()).len() == 1, "nothing is kept");
+
+    // Each thing that is not there or does not fit, with what to change.
+    let nobody = format!("127.0.0.1:{}", free_port());
+    let without_api = checked
+        .text
+        .replace(checked.api.trim_end_matches('/'), &format!("http://{nobody}"));
+    let without_server = checked.text.replace(&server.address.to_string(), &nobody);
+    let other_issuer = checked.text.replace("/realms/acme", "/realms/acme/");
+    let other_algorithm = checked.text.replace("ES256", "RS256");
+    let origin = checked.text.replace("\"endpoint\"", "\"origin\"").replace(
+        "unsplittable",
+        &format!(
+            "authorization_server = \"http://localhost:{}\"\nunsplittable",
+            server.address.port()
+        ),
+    );
+    for (text, wrong, what, cure) in [
+        (
+            &without_api,
+            1,
+            "Connection refused",
+            "see that it runs, and `resource_server`",
+        ),
+        (
+            &without_server,
+            2,
+            "Connection refused",
+            "see that `issuer` and `authorization_server` are right",
+        ),
+        (&other_issuer, 2, "are another issuer's", "see that `issuer`"),
+        (
+            &other_algorithm,
+            1,
+            "none is for one of the `algorithms`",
+            "see what the server signs with",
+        ),
+    ] {
+        let output = checked.live(text, &[], "");
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        let lines: Vec<_> = said.lines().filter(|line| line.starts_with("wrong  ")).collect();
+        assert_eq!(lines.len(), wrong, "{said}");
+        assert!(lines[0].contains(what) && lines[0].contains(cure), "{said}");
+        assert_eq!(output.status.code(), Some(1));
+    }
+    let said = success(&checked.live(&origin, &[], ""));
+    assert!(
+        said.contains(&format!(
+            "all of the server's endpoints are under http://{}/",
+            server.address
+        )),
+        "{said}"
+    );
+    assert!(said.contains("would send tokens through the browser"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_looks_at_a_token_and_shows_nothing_of_it() {
+    let server = FakeServer::start().await;
+    let checked = Checked::new(&server);
+    let client = ["--client-id", "app"];
+    let with = |claims: &Value| {
+        let jwt = server.jwt(claims);
+        server.gives(&jwt, &json!({}));
+        let output = checked.live(&checked.text, &client, "canary-client-secret\n");
+        let said = String::from_utf8(output.stdout).unwrap();
+        for part in jwt.split('.') {
+            assert!(!said.contains(part), "{said}");
+        }
+        for value in ["canary-subject-81", "canary-client-secret", "canary-jti-value"] {
+            assert!(!said.contains(value), "{said}");
+        }
+        (output.status.code(), said)
+    };
+    let good = json!({ "aud": "api", "scope": "orders:read", "jti": "canary-jti-value" });
+    let (code, said) = with(&good);
+    for line in [
+        "typ at+jwt",
+        "its claims: aud (string), client_id (string), exp (number), iat (number), iss (string), jti (string), scope \
+         (string), sub (string)",
+        "the token verifies",
+        "it lives 300 s, of 86400 s that `max_lifetime` allows",
+        "it names its client",
+        "route / takes it, with ",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+    assert_eq!(code, Some(0));
+    let asked = server.asked().remove(0);
+    assert_eq!(asked.body, "grant_type=client_credentials");
+    assert_eq!(
+        asked.headers["authorization"],
+        "Basic YXBwOmNhbmFyeS1jbGllbnQtc2VjcmV0"
+    );
+
+    let long = "x".repeat(6_000);
+    for (claim, value, code, said_of) in [
+        (
+            "aud",
+            Value::Null,
+            1,
+            "claim aud is missing or malformed: tokens carry no audience; add one",
+        ),
+        ("aud", "other".into(), 0, "route / refuses it: it is not for api;"),
+        (
+            "scope",
+            "orders:write".into(),
+            0,
+            "route / refuses it: it lacks orders:read",
+        ),
+        (
+            "iss",
+            "https://other.example.com".into(),
+            1,
+            "write `issuer` as the server writes `iss`",
+        ),
+        ("exp", 4_000_000_000_u64.into(), 1, "raise `max_lifetime`"),
+        (
+            "client_id",
+            "other".into(),
+            1,
+            "its client_id is not the client that asked",
+        ),
+        ("cnf", json!({ "jkt": "x" }), 1, "it is bound to a key (cnf)"),
+        ("long", long.into(), 1, "of 8000 that `max_authorization` allows"),
+    ] {
+        let mut claims = good.clone();
+        claims[claim] = value;
+        let (found, said) = with(&claims);
+        assert!(said.contains(said_of), "{claim}: {said}");
+        assert_eq!(found, Some(code), "{claim}: {said}");
+    }
+    // BR-12
+    let mut without_jti = good;
+    without_jti["jti"] = "".into();
+    server.gives(&server.jwt(&without_jti), &json!({}));
+    let signature = checked.text.replace("\"salted\"", "\"signature\"");
+    let output = checked.live(&signature, &client, "canary-client-secret");
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("wrong  it has no jti"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_why_there_is_no_token_to_look_at() {
+    let server = FakeServer::start().await;
+    let checked = Checked::new(&server);
+    let client = ["--client-id", "app"];
+    let file = checked.folder.path().join("client-secret");
+    fs::write(&file, "canary-client-secret").unwrap();
+    let in_file = [&client[..], &["--client-secret-file", file.to_str().unwrap()]].concat();
+    let open = failure_line(&checked.live(&checked.text, &in_file, ""));
+    assert!(open.ends_with("others can read it (chmod 600)"), "{open}");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let json_type = [("content-type", "application/json")];
+    for (status, body, said_of) in [
+        (
+            StatusCode::UNAUTHORIZED,
+            json!({ "error": "invalid_client" }),
+            "no token for the client: 401 Unauthorized, invalid_client; see its secret",
+        ),
+        (
+            StatusCode::OK,
+            json!({ "access_token": "canary-opaque-token", "token_type": "Bearer" }),
+            "the client's token is no signed JWT, so it cannot be split: it is refused",
+        ),
+    ] {
+        server.answers(status, &json_type, body.to_string());
+        let output = checked.live(&checked.text, &in_file, "");
+        let said = String::from_utf8(output.stdout.clone()).unwrap();
+        assert!(said.contains(said_of) && !said.contains("canary"), "{said}");
+        assert_eq!(failure_line(&output), "symbolon: 1 thing is wrong");
+    }
+    let without_live = [
+        "check",
+        "--config",
+        checked.file.to_str().unwrap(),
+        "--client-id",
+        "app",
+    ];
+    assert_eq!(Program::run(&without_live, "").status.code(), Some(2));
+}
+
+/// What a command that failed says last.
+fn failure_line(output: &std::process::Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).trim_end().to_owned()
+}
+
+/// A file for that server and an API that takes connections.
+struct Checked {
+    folder: tempfile::TempDir,
+    file: PathBuf,
+    text: String,
+    api: String,
+    _listener: std::net::TcpListener,
+}
+
+impl Checked {
+    fn new(server: &FakeServer) -> Self {
+        for secret in ["canary-client-secret", "canary-opaque-token", "canary-jti-value"] {
+            canary(secret);
+        }
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let api = format!("http://{}/", listener.local_addr().unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let issuer = server.issuer();
+        let text = format!(
+            "[[issuers]]\nissuer = \"{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+             [token_service]\nmode = \"endpoint\"\nlisten = \"127.0.0.1:4601\"\nissuer = \"{issuer}\"\n\
+             unsplittable = \"refuse\"\n\
+             [gateway]\nlisten = \"127.0.0.1:4600\"\n\
+             [[gateway.routes]]\npath = \"/\"\naudience = \"api\"\nscopes = [\"orders:read\"]\n\
+             resource_server = \"{api}\"\n"
+        );
+        let file = folder.path().join("symbolon.toml");
+        Self {
+            folder,
+            file,
+            text,
+            api,
+            _listener: listener,
+        }
+    }
+
+    fn live(&self, text: &str, more: &[&str], input: &str) -> std::process::Output {
+        fs::write(&self.file, text).unwrap();
+        let file = self.file.to_str().unwrap();
+        Program::run(&[&["check", "--config", file, "--live"], more].concat(), input)
+    }
+}
