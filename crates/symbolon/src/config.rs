@@ -99,7 +99,9 @@ fn config(root: &mut Table<'_, '_>) -> Option<Config> {
     let secrets = secret_source::deployment_secrets(root);
     let data = data(root);
     let log = root.or("log", telemetry::Format::Text, one_of(&LOG_FORMATS, &[]));
-    let store = root.table_or_empty("store", "write [store]", |table| store(table, only_role));
+    let store = root.table_or_empty("store", "write [store]", |table| {
+        store(table, data.as_deref(), only_role)
+    });
     let records = root.table_or_empty("revocations", "write [revocations]", |table| {
         table.or("max_bytes", DEFAULT_RECORD_BYTES, values::size)
     });
@@ -199,16 +201,45 @@ fn data(root: &mut Table<'_, '_>) -> Option<PathBuf> {
     Some(root.reader.resolve(&name.value))
 }
 
-fn store(table: &mut Table<'_, '_>, only_role: Option<Span>) -> Option<store::Config> {
-    let kind = table.or("kind", (), one_of(&[("memory", ())], &["disk", "redis"]));
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Store {
+    Memory,
+    #[cfg(feature = "disk")]
+    Disk,
+}
+
+#[cfg_attr(
+    not(feature = "disk"),
+    allow(unused_variables, reason = "a folder is the disk store's alone")
+)]
+fn store(table: &mut Table<'_, '_>, data: Option<&Path>, only_role: Option<Span>) -> Option<store::Config> {
+    let kind = table.or("kind", Store::Memory, one_of(STORES, STORES_TO_COME));
+    let kind = kind.map(Spanned::take);
     let max_bytes = table.or("max_bytes", DEFAULT_STORE_BYTES, values::size);
-    if let (Some(_), Some(at)) = (&kind, only_role) {
-        let reason = "write the other role as well: the memory store serves a process that has both roles";
+    if kind == Some(Store::Memory) {
+        table.refuse("folder", "leave it out: it is for kind = \"disk\"");
+    }
+    let folder = table.or("folder", None, |value| values::path(value).map(Some));
+    if let (Some(kind), Some(at)) = (kind, only_role) {
+        let name = STORES.iter().find(|(_, store)| *store == kind);
+        let name = name.map_or("", |(name, _)| name);
+        let reason =
+            format!("write the other role as well: the {name} store serves a process that has both roles");
         table.note(at, reason);
     }
-    Some(store::Config::Memory {
-        max_bytes: max_bytes?.value,
-    })
+    let (max_bytes, folder) = (max_bytes?.value, folder?.value);
+    let folder = folder.map_or_else(
+        || Some(data?.join("store")),
+        |name| Some(table.reader.resolve(&name)),
+    );
+    match kind? {
+        Store::Memory => Some(store::Config::Memory { max_bytes }),
+        #[cfg(feature = "disk")]
+        Store::Disk => Some(store::Config::Disk {
+            folder: folder?,
+            max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
+        }),
+    }
 }
 
 /// Who reaches this listener needs no token for health, so it is for the machine itself (OP-04).
@@ -245,6 +276,12 @@ const LOG_FORMATS: [(&str, telemetry::Format); 2] = [
     ("text", telemetry::Format::Text),
     ("json", telemetry::Format::Json),
 ];
+const STORES: &[(&str, Store)] = &[
+    ("memory", Store::Memory),
+    #[cfg(feature = "disk")]
+    ("disk", Store::Disk),
+];
+const STORES_TO_COME: &[&str] = &["redis"];
 const DEFAULT_STORE_BYTES: usize = 512 << 20;
 const DEFAULT_RECORD_BYTES: usize = 64 << 20;
 

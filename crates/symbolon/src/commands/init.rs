@@ -120,7 +120,7 @@ secret = {{ file = "{SECRET}" }} ¦ what the store holds is sealed with it; `sym
 data = "data" ¦ what must outlive the process, readable by its owner alone
 
 [store]
-kind = "memory" ¦ for one process; what it holds is gone with it
+kind = "disk" ¦ for one process; "memory": what it holds is gone with it
 
 [[issuers]]
 issuer = {issuer}

@@ -49,7 +49,8 @@ mod tests {
     #[test]
     fn what_the_reader_takes_is_valid() {
         let validator = validator();
-        for text in [FULL, ORIGIN, ENDPOINT, MINIMAL] {
+        let on_disk = FULL.replace("kind = \"memory\"", "kind = \"disk\"\nfolder = \"store\"");
+        for text in [FULL, ORIGIN, ENDPOINT, MINIMAL, &on_disk] {
             let errors: Vec<_> = validator
                 .iter_errors(&parsed(text))
                 .map(|error| error.to_string())
@@ -64,6 +65,7 @@ mod tests {
         for (text, from, to) in [
             (FULL, "\"json\"", "\"xml\""),
             (FULL, "\"memory\"", "\"papyrus\""),
+            (FULL, "\"memory\"", "\"memory\"\nfolder = \"store\""),
             (FULL, "\"1GiB\"", "\"1GB\""),
             (FULL, "= 1000000", "= 0"),
             (FULL, "algorithms = [\"EdDSA\"]", "algorithms = []"),

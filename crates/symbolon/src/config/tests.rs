@@ -459,7 +459,7 @@ colour = "green"
 "#;
     let expected = r#"symbolon.toml:1:1: unknown key `secrets`: did you mean `secret`?
 symbolon.toml:2:7: write "text" or "json"
-symbolon.toml:5:8: "redis" is not there yet: write "memory"
+symbolon.toml:5:8: "redis" is not there yet: write "memory" or "disk"
 symbolon.toml:6:13: write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
 symbolon.toml:9:10: write an https URL: http is for loopback hosts only
 symbolon.toml:10:24: leave it out: it stands in this list already
@@ -581,10 +581,13 @@ fn a_process_with_one_role_needs_what_the_other_process_has() {
     let (issuers, _) = token_service.split_once("\n\n[token_service]").unwrap();
     let issuers = issuers.replace("ES256", "EdDSA");
     let gateway = format!("{issuers}\njwks = {{ file = \"jwks.json\" }}\n\n{gateway}");
+    let disk = "write the other role as well: the disk store serves a process that has both roles";
     for (text, role) in [(token_service, "[token_service]"), (&gateway, "[gateway]")] {
         assert_eq!(folder.reasons(text), [no_secret, memory]);
         let with_secret = format!("secret = {{ file = \"secret\" }}\n{text}");
         folder.refuses_one(&with_secret, role, &format!("¦{role}"), memory);
+        let on_disk = format!("{with_secret}\n[store]\nkind = \"disk\"\n");
+        folder.refuses_one(&on_disk, role, &format!("¦{role}"), disk);
     }
 }
 
@@ -662,12 +665,12 @@ fn general_settings() {
         write "text" or "json"
             "json" => ¦true
             "json" => ¦"JSON"
-        "disk" is not there yet: write "memory"
-            "memory" => ¦"disk"
-        "redis" is not there yet: write "memory"
+        "redis" is not there yet: write "memory" or "disk"
             "memory" => ¦"redis"
-        write "memory"
+        write "memory" or "disk"
             "memory" => ¦"Memory"
+        leave it out: it is for kind = "disk"
+            kind = "memory" => kind = "memory"⏎folder = ¦"store"
         write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
             "1GiB" => ¦"1GB"
             "1GiB" => ¦true
@@ -675,6 +678,25 @@ fn general_settings() {
             1000000 => ¦-1
             1000000 => ¦1.5
         "#,
+    );
+}
+
+#[test]
+fn a_store_on_disk_stands_in_the_data_folder_or_where_it_is_written() {
+    let folder = Folder::new();
+    let at = |name: &str| folder.0.path().join(name);
+    let store = |settings: &str| {
+        let text = FULL.replace("kind = \"memory\"", &format!("kind = \"disk\"\n{settings}"));
+        match folder.parse(&text).unwrap().store {
+            store::Config::Disk { folder, max_bytes } => (folder, max_bytes),
+            store::Config::Memory { .. } => panic!("it is in memory"),
+        }
+    };
+    assert_eq!(store(""), (at("state/store"), 1 << 30));
+    assert_eq!(store("folder = \"entries\""), (at("entries"), 1 << 30));
+    assert_eq!(
+        store("folder = \"/srv/entries\"").0,
+        PathBuf::from("/srv/entries")
     );
 }
 

@@ -161,10 +161,28 @@ impl Asking<'_> {
     }
 
     async fn store(&self, findings: &mut Findings) {
-        let store = store::open(&self.config.store, self.clock.clone());
+        // Nothing is made by a check.
+        #[cfg(feature = "disk")]
+        if let store::Config::Disk { folder, .. } = &self.config.store
+            && !folder.exists()
+        {
+            findings.note(format!("the store will be made in {}", folder.display()));
+            return;
+        }
+        let store = match store::open(&self.config.store, self.clock.clone()) {
+            Ok(store) => store,
+            Err(error @ store::OpenError::InUse(_)) => {
+                findings.note(format!("{error}: it runs already, and has not been asked"));
+                return;
+            }
+            Err(error) => {
+                findings.wrong(error.to_string());
+                return;
+            }
+        };
         match store.begin(None).await {
             Ok(_) => findings.fine("the store answers"),
-            Err(error) => findings.wrong(format!("{error}")),
+            Err(error) => findings.wrong(error.to_string()),
         }
     }
 
