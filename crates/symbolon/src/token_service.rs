@@ -1,4 +1,4 @@
-//! ROLE. What clients get tokens from: so far an authorization server of its own, for machines.
+//! ROLE. What clients get tokens from: an authorization server of its own, for machines, or a broker before another.
 
 use std::fmt;
 use std::net::SocketAddr;
