@@ -8,8 +8,10 @@ use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use serde_json::Value;
 
+use super::places::Place;
 use super::request::Form;
-use super::{Broker, MAX_ANSWER, MAX_REQUEST, Mode, Place, TIMEOUT, pass};
+use super::server::{MAX_ANSWER, MAX_REQUEST, TIMEOUT, pass};
+use super::{Broker, Mode};
 use crate::forward::{self, RequestBody};
 use crate::http::{self, Body};
 use crate::token_service::token::Refusal;
