@@ -8,10 +8,10 @@ use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use ipnet::IpNet;
 use symbolon_core::Secrets;
-use tokio::sync::OnceCell;
 use url::Url;
 
 use super::revocation::Limits;
@@ -26,18 +26,22 @@ use crate::revoke::Revoker;
 use crate::store::EntryStore;
 
 mod answer;
+mod known;
 mod passthrough;
 mod places;
 mod request;
 mod revocation;
 mod server;
 mod token;
+mod turns;
 mod userinfo;
 
 pub use places::{Mismatch, Places};
 
+use known::Known;
 use places::{Endpoints, Place};
-use server::Asked;
+use server::{Asked, PublicName};
+use turns::Turns;
 
 /// A broker before an authorization server.
 #[derive(Clone, Debug)]
@@ -94,7 +98,10 @@ pub enum IdToken {
 pub struct Broker {
     config: Config,
     http: Forwarder,
-    endpoints: OnceCell<Endpoints>,
+    /// What is known of the server, once it was asked.
+    endpoints: Known<Endpoints>,
+    public_name: Option<PublicName>,
+    turns: Turns,
     issuers: Arc<Issuers>,
     store: Arc<dyn EntryStore>,
     publisher: Publisher,
@@ -121,9 +128,11 @@ impl Broker {
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
+            public_name: PublicName::of(&config.mode, &config.issuer),
             config,
             http,
-            endpoints: OnceCell::new(),
+            endpoints: Known::nothing(),
+            turns: Turns::default(),
             issuers,
             store,
             publisher,
@@ -139,7 +148,7 @@ impl Broker {
     /// Whether that path is one of its places; none if it has every path that nobody else has.
     pub fn has_place(&self, path: &str) -> Option<bool> {
         match &self.config.mode {
-            Mode::Endpoint(places) => Some(places.of(path) != Some(Place::Elsewhere)),
+            Mode::Endpoint(places) => Some(places.have(path)),
             Mode::Origin { .. } => None,
         }
     }
@@ -153,11 +162,11 @@ impl Broker {
             Ok(endpoints) => endpoints,
             Err(refusal) => return refusal.into_response(),
         };
-        let Some(place) = endpoints.places.of(request.uri().path()) else {
+        let Some(place) = endpoints.place_of(request.uri().path()) else {
             let why = "the path can be read as that of an endpoint";
             return http::error(StatusCode::BAD_REQUEST, "invalid_request", why);
         };
-        match self.act(place, endpoints, peer, request).await {
+        match self.act(place, &endpoints, peer, request).await {
             Ok(response) => response,
             Err(refusal) => refusal.into_response(),
         }
@@ -170,23 +179,35 @@ impl Broker {
         peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let is_post = request.method() == Method::POST;
-        let is_read = matches!(*request.method(), Method::GET | Method::POST);
-        match (place, &endpoints.revocation, &endpoints.userinfo) {
-            (Place::Token, ..) if is_post => {
-                self.token(Asked::of(peer, request).await?, &endpoints.token)
-                    .await
+        let Some(url) = endpoints.at(request.uri().path()) else {
+            return self.pass_through(place, endpoints, peer, request).await;
+        };
+        match (place, request.method()) {
+            (Place::Token, &Method::POST) => self.token(Asked::of(peer, request).await?, url).await,
+            (Place::Revocation, &Method::POST) => self.revocation(Asked::of(peer, request).await?, url).await,
+            (Place::Userinfo, &Method::GET | &Method::POST) => {
+                self.userinfo(Asked::of(peer, request).await?, url).await
             }
-            (Place::Revocation, Some(to), _) if is_post => {
-                self.revocation(Asked::of(peer, request).await?, to).await
+            // Browsers ask before they ask (BR-21); the server says which origins may.
+            (Place::Token | Place::Revocation | Place::Userinfo, &Method::OPTIONS) => {
+                self.preflight(Asked::of(peer, request).await?, url).await
             }
-            (Place::Userinfo, _, Some(to)) if is_read => {
-                self.userinfo(Asked::of(peer, request).await?, to).await
+            // Other methods would reach the server with a token that it does not know, or past us with one that it
+            // hands out.
+            (Place::Token | Place::Revocation, _) => Ok(not_allowed("POST, OPTIONS")),
+            (Place::Userinfo, _) => Ok(not_allowed("GET, POST, OPTIONS")),
+            (Place::Metadata | Place::Authorization | Place::Elsewhere, _) => {
+                self.pass_through(place, endpoints, peer, request).await
             }
-            (Place::Token, ..) if request.method() != Method::OPTIONS => {
-                Ok(http::status(StatusCode::METHOD_NOT_ALLOWED))
-            }
-            (place, ..) => self.pass_through(place, peer, request).await,
         }
     }
+}
+
+/// RFC 9110 §15.5.6
+fn not_allowed(allowed: &'static str) -> Response<Body> {
+    let mut response = http::status(StatusCode::METHOD_NOT_ALLOWED);
+    response
+        .headers_mut()
+        .insert(ALLOW, HeaderValue::from_static(allowed));
+    response
 }

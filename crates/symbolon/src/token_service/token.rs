@@ -25,7 +25,7 @@ pub(super) enum Refusal {
     /// The client is not who it says, or does not say.
     InvalidClient,
     /// Another grant than there is.
-    UnsupportedGrantType,
+    UnsupportedGrantType(&'static str),
     /// A scope that the client may not have.
     InvalidScope,
     /// A resource that the client may not have, or several.
@@ -64,7 +64,11 @@ impl TokenService {
         let client = self.authenticate(headers, &form)?;
         match form.one("grant_type") {
             Some("client_credentials") => {}
-            Some(_) => return Err(Refusal::UnsupportedGrantType),
+            Some(_) => {
+                return Err(Refusal::UnsupportedGrantType(
+                    "this token service knows client_credentials alone",
+                ));
+            }
             None => return Err(Refusal::InvalidRequest("no grant_type")),
         }
         let scope = allowed_scope(client, form.one("scope"))?;
@@ -177,11 +181,7 @@ impl Refusal {
                 "invalid_client",
                 "client authentication failed",
             ),
-            Self::UnsupportedGrantType => (
-                StatusCode::BAD_REQUEST,
-                "unsupported_grant_type",
-                "this token service knows client_credentials alone",
-            ),
+            Self::UnsupportedGrantType(why) => (StatusCode::BAD_REQUEST, "unsupported_grant_type", why),
             Self::InvalidScope => (
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",

@@ -1,82 +1,88 @@
 //! The revocation endpoint: the authorization server says who asks, and what it cannot revoke is revoked here.
 
 use hyper::body::Bytes;
-use hyper::header::HeaderMap;
+use hyper::header::CONTENT_TYPE;
 use hyper::{Response, StatusCode};
-use symbolon_core::VerifiedJwt;
+use symbolon_core::OpaqueToken;
 use url::Url;
 
 use super::Broker;
 use super::request::Form;
-use super::server::{Asked, pass};
-use crate::http::{self, Body};
-use crate::publish::PublishError;
+use super::server::{Asked, pass, pass_changed};
+use crate::http::Body;
 use crate::revocations::Asker;
 use crate::revoke::Found;
 use crate::token_service::token::Refusal;
 
 impl Broker {
     pub(super) async fn revocation(&self, asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
-        let form = Form::read(&asked.parts.headers, asked.body.clone());
-        let form = form.ok_or(Refusal::InvalidRequest("a parameter stands more than once"))?;
+        let form = Form::read(&asked.parts, asked.body.clone())?;
+        let client = form.unverified_client(&asked.parts.headers)?;
         let text = form.one("token").ok_or(Refusal::InvalidRequest("no token"))?;
-        let token = self.resolver.parse(text).ok();
-        let found = match &token {
-            Some(token) => Some((token, self.revoker.find(token).await?)),
-            None => None,
+        let found = match self.resolver.parse(text) {
+            Ok(token) => {
+                let found = self.revoker.find(&token).await?;
+                Some((token, found))
+            }
+            Err(_) => None,
         };
-        // The server authenticates the caller (RV-04). It is asked once, about the token that it knows.
         let whole = match &found {
+            // It is not this server's to see, and its client of that name is another one.
+            Some((_, Found::Live(jwt))) if jwt.issuer() != self.config.issuer => {
+                return Err(Refusal::InvalidGrant("the token was issued by another server"));
+            }
             Some((_, Found::Live(jwt))) => Some(form.with("token", jwt.expose())),
             _ => None,
         };
-        let answer = self
-            .ask(&asked, endpoint, whole.as_ref().unwrap_or(&form).body())
-            .await?;
+        // The server authenticates the caller (RV-04). It is asked once, about the token that it knows.
+        let body = whole.as_ref().unwrap_or(&form).body();
+        let answer = self.ask(&asked, endpoint, body).await?;
+        if answer.status().is_server_error() {
+            return Err(Refusal::Unavailable);
+        }
         if !is_authenticated(&answer) {
-            return if answer.status().is_server_error() {
-                Err(Refusal::Unavailable)
-            } else {
-                Ok(pass(answer))
-            };
+            return Ok(pass(answer));
         }
-        match found {
-            Some((_, Found::Live(jwt))) if !is_of(&jwt, &form, &asked.parts.headers) => {
-                return Err(Refusal::InvalidGrant("the token was issued to another client"));
-            }
-            Some((token, found)) => {
-                let client = form.unverified_client(&asked.parts.headers).unwrap_or_default();
-                if !self.limits.allow(&client, &found, self.clock.elapsed()) {
-                    tracing::warn!("a client revokes faster than it may");
-                    return Err(Refusal::Unavailable);
-                }
-                self.revoker.revoke(token, &found, Asker::Client).await?;
-            }
-            None => self.revoke_grant_of(&form).await?,
-        }
-        Ok(http::status(StatusCode::OK))
+        self.revoke(&form, &client.unwrap_or_default(), found).await?;
+        Ok(done(answer))
     }
 
-    /// A refresh token ends every token of its grant (RFC 7009 §2.1).
-    async fn revoke_grant_of(&self, form: &Form) -> Result<(), Refusal> {
-        let Some(token) = form.one("token") else {
-            return Ok(());
-        };
-        for secret in self.secrets.iter() {
-            let key = secret.ledger_key("refresh_token", &self.config.issuer, token);
-            let known = self.store.begin(Some(key)).await.map_err(PublishError::Store)?;
-            if let Some(grant) = known.grant {
-                self.revoker.revoke_grant(grant, Asker::Client).await?;
+    async fn revoke(
+        &self,
+        form: &Form,
+        client: &str,
+        found: Option<(OpaqueToken, Found)>,
+    ) -> Result<(), Refusal> {
+        if let Some((_, Found::Live(jwt))) = &found
+            && !jwt.is_of_client(client)
+        {
+            return Err(Refusal::InvalidGrant("the token was issued to another client"));
+        }
+        // A refresh token ends every token of its grant (RFC 7009 §2.1), and may look like an opaque one.
+        let grant = match found {
+            None | Some((_, Found::Unknown)) => {
+                let refresh_token = form.one("token").unwrap_or_default();
+                self.known_grant(self.ledger_keys("refresh_token", refresh_token))
+                    .await?
             }
+            Some(_) => None,
+        };
+        let is_allowed = match (&grant, &found) {
+            (Some(_), _) => self.limits.allow_one(client, self.clock.elapsed()),
+            (None, Some((_, found))) => self.limits.allow(client, found, self.clock.elapsed()),
+            (None, None) => true,
+        };
+        if !is_allowed {
+            tracing::warn!("a client revokes faster than it may");
+            return Err(Refusal::Unavailable);
+        }
+        match (grant, found) {
+            (Some(grant), _) => self.revoker.revoke_grant(grant, Asker::Client).await?,
+            (None, Some((token, found))) => self.revoker.revoke(&token, &found, Asker::Client).await?,
+            (None, None) => {}
         }
         Ok(())
     }
-}
-
-/// Whether the token was issued to the client that asks.
-fn is_of(jwt: &VerifiedJwt, form: &Form, headers: &HeaderMap) -> bool {
-    form.unverified_client(headers)
-        .is_some_and(|client| jwt.is_of_client(&client))
 }
 
 /// Whether the server has let the caller pass: it revoked, or it says only now that it does not revoke such tokens.
@@ -87,4 +93,12 @@ fn is_authenticated(answer: &Response<Bytes>) -> bool {
         })
     };
     answer.status().is_success() || (answer.status() == StatusCode::BAD_REQUEST && says_unsupported())
+}
+
+/// 200 and no body, whatever the server thought of the token; with its other fields, of which a browser wants some.
+fn done(answer: Response<Bytes>) -> Response<Body> {
+    let mut response = pass_changed(answer.map(|_| Bytes::new()));
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
 }

@@ -1,6 +1,6 @@
 //! Where clients ask about the user: the authorization server sees the token that it issued.
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use url::Url;
 
@@ -13,31 +13,43 @@ use crate::token_service::token::Refusal;
 impl Broker {
     pub(super) async fn userinfo(&self, mut asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
         let headers = &mut asked.parts.headers;
-        match self.whole_authorization(headers).await? {
-            Some(whole) => headers.insert(AUTHORIZATION, whole),
-            None => return Ok(invalid_token()),
+        if !headers.contains_key(AUTHORIZATION) {
+            // Nothing is said of a token where none was sent (RFC 6750 §3.1).
+            return Ok(challenge(http::status(StatusCode::UNAUTHORIZED), "Bearer"));
+        }
+        let Some(whole) = self.whole_authorization(headers).await? else {
+            let why = "the access token is not, or no longer, one";
+            let response = http::error(StatusCode::UNAUTHORIZED, "invalid_token", why);
+            return Ok(challenge(response, "Bearer error=\"invalid_token\""));
         };
+        headers.insert(AUTHORIZATION, whole);
         let body = asked.body.clone();
         Ok(pass(self.ask(&asked, endpoint, body).await?))
     }
 
     /// `Authorization` with the JWT in the place of the opaque token, after the gateway's decision; none if the token
-    /// is not one.
-    async fn whole_authorization(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
-        let mut fields = headers.get_all(AUTHORIZATION).iter();
-        let (Some(field), None) = (fields.next(), fields.next()) else {
+    /// is not one, or another issuer's, whose JWT is not this server's to see.
+    pub(super) async fn whole_authorization(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, Refusal> {
+        let field = headers.get(AUTHORIZATION).and_then(|field| field.to_str().ok());
+        let Some((scheme, text)) = field.and_then(|field| field.split_once(' ')) else {
             return Ok(None);
         };
-        let Some((scheme, text)) = field.to_str().ok().and_then(|field| field.split_once(' ')) else {
+        if !["bearer", "dpop"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+        {
             return Ok(None);
-        };
-        let Ok(token) = self.resolver.parse(text.trim_start()) else {
+        }
+        let Ok(token) = self.resolver.parse(text.trim_start_matches(' ')) else {
             return Ok(None);
         };
         let jwt = match self.resolver.resolve(&token).await {
-            Ok(jwt) => jwt,
+            Ok(jwt) if jwt.issuer() == self.config.issuer => jwt,
             Err(Unresolved::Unavailable(outage)) => return Err(outage.into()),
-            Err(Unresolved::Invalid(_)) => return Ok(None),
+            Ok(_) | Err(Unresolved::Invalid(_)) => return Ok(None),
         };
         let mut whole = HeaderValue::from_str(&format!("{scheme} {}", jwt.expose())).ok();
         if let Some(whole) = &mut whole {
@@ -47,15 +59,8 @@ impl Broker {
     }
 }
 
-fn invalid_token() -> Response<Body> {
-    let mut response = http::error(
-        StatusCode::UNAUTHORIZED,
-        "invalid_token",
-        "the access token is not, or no longer, one",
-    );
-    let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
-    response
-        .headers_mut()
-        .insert(hyper::header::WWW_AUTHENTICATE, challenge);
+fn challenge(mut response: Response<Body>, challenge: &'static str) -> Response<Body> {
+    let challenge = HeaderValue::from_static(challenge);
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
     response
 }
