@@ -108,6 +108,10 @@ impl UnverifiedJwt {
         self.glued
     }
 
+    pub(crate) fn into_text(self) -> Zeroizing<String> {
+        self.text
+    }
+
     /// The text itself. Unverified: for showing the pattern, never for forwarding.
     pub fn expose(&self) -> &str {
         &self.text

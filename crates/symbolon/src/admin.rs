@@ -51,7 +51,7 @@ impl fmt::Debug for Token {
 pub struct Admin {
     token: Option<Token>,
     revoker: Arc<Revoker>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     revocations: Arc<Revocations>,
     had_keys: AtomicBool,
 }
@@ -61,7 +61,7 @@ impl Admin {
     pub fn new(
         token: Option<Token>,
         revoker: Arc<Revoker>,
-        resolver: Resolver,
+        resolver: Arc<Resolver>,
         revocations: Arc<Revocations>,
     ) -> Self {
         Self {

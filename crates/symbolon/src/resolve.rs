@@ -1,12 +1,14 @@
-//! T → verified JWT: store, open, glue, verify, records. Used by both roles, so that both decide alike.
+//! T → a JWT that may be forwarded: L1, store, open, glue, verify, records. Used by both roles, so that both decide
+//! alike.
 
 use std::fmt;
 use std::sync::Arc;
 
-use symbolon_core::{OpaqueToken, RecordType, Rejection, Secrets, Stored, VerifiedJwt};
+use symbolon_core::{AcceptedJwt, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored};
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
+use crate::l1::{self, Filled, L1};
 use crate::revocations::{Revocations, View};
 use crate::store::{EntryStore, StoreError};
 
@@ -17,6 +19,7 @@ pub use look::{Seen, State};
 /// Turns opaque tokens into verified JWTs.
 pub struct Resolver {
     issuers: Arc<Issuers>,
+    l1: L1<Unresolved>,
     store: Arc<dyn EntryStore>,
     revocations: Arc<Revocations>,
     secrets: Secrets,
@@ -57,8 +60,10 @@ pub enum Outage {
 }
 
 impl Resolver {
-    /// Looks entries up in `store`, opens them with `secrets` and verifies by the policy of `issuers`.
+    /// Looks entries up in `store`, opens them with `secrets`, verifies by the policy of `issuers` and keeps what it
+    /// found in a cache of that size.
     pub fn new(
+        cache: l1::Config,
         issuers: Arc<Issuers>,
         store: Arc<dyn EntryStore>,
         revocations: Arc<Revocations>,
@@ -67,6 +72,7 @@ impl Resolver {
     ) -> Self {
         Self {
             issuers,
+            l1: L1::new(cache),
             store,
             revocations,
             secrets,
@@ -79,13 +85,37 @@ impl Resolver {
         OpaqueToken::parse(text, &self.issuers.policy().lengths)
     }
 
-    /// The one way from an opaque token to a JWT that may be forwarded.
-    pub async fn resolve(&self, token: &OpaqueToken) -> Result<VerifiedJwt, Unresolved> {
-        if self.revocations.view().await != View::Fresh {
+    /// The one way from an opaque token to a JWT that may be forwarded. A token that was seen before is answered for
+    /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
+    pub async fn resolve(&self, token: &OpaqueToken) -> Result<AcceptedJwt, Unresolved> {
+        let view = self.revocations.view().await;
+        if view == View::Old {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
-        // L1 comes here: a hit was verified when it was filled, and re-checks expiry, key and records.
         let key = token.entry_key();
+        if let Some(kept) = self.l1.get(key) {
+            match self.accept(token, key, &kept) {
+                // Its key has gone from its issuer's set: whether that has another one now is found out below.
+                Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
+                answer => return answer,
+            }
+        }
+        if view != View::Fresh {
+            return Err(Unresolved::Unavailable(Outage::OldView));
+        }
+        let kept = match self.l1.fill(key, || self.look_up(token, key)).await {
+            // It may have been published since the look-up began that another one had asked for.
+            Filled {
+                outcome: Err(Unresolved::Invalid(Invalid::Unknown)),
+                joined: true,
+            } => self.look_up(token, key).await?,
+            Filled { outcome, .. } => outcome?,
+        };
+        self.accept(token, key, &kept)
+    }
+
+    /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
+    async fn look_up(&self, token: &OpaqueToken, key: EntryKey) -> Result<KeptJwt, Unresolved> {
         let entry = match self.store.get(key).await? {
             Stored::Live(entry) => entry,
             Stored::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
@@ -94,10 +124,30 @@ impl Resolver {
         let half = entry.open(token, &self.secrets).map_err(StoreError::Corrupt)?;
         let glued = half.glue(token).map_err(|_| Invalid::Rejected(Rejection::Form))?;
         let jwt = self.issuers.verify(glued, self.clock.now()).await?;
-        // Last: a record that comes while the entry is read is seen here or by the store.
-        match self.revocations.kills(&jwt, key) {
-            Some(kind) => Err(Invalid::Revoked(kind).into()),
-            None => Ok(jwt),
+        Ok(self.l1.keep(token, &jwt, &self.secrets))
+    }
+
+    /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache
+    /// already, and again when there are new ones.
+    fn accept(&self, token: &OpaqueToken, key: EntryKey, kept: &KeptJwt) -> Result<AcceptedJwt, Unresolved> {
+        let refuse = |reason| {
+            self.l1.remove(key);
+            Err(reason)
+        };
+        if let Err(rejection) = kept.is_accepted(&self.issuers.policy().rules, self.clock.now()) {
+            return refuse(rejection.into());
+        }
+        // Counted before it is looked: what is added in between is looked at the next time.
+        let additions = self.revocations.additions();
+        if !kept.was_checked(additions) {
+            if let Some(kind) = self.revocations.kills_any(kept.names(), kept.begun()) {
+                return refuse(Invalid::Revoked(kind).into());
+            }
+            kept.set_checked(additions);
+        }
+        match self.l1.open(token, kept) {
+            Some(jwt) => Ok(jwt),
+            None => refuse(Invalid::Unknown.into()),
         }
     }
 
