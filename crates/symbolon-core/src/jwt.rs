@@ -104,6 +104,11 @@ impl UnverifiedJwt {
         &self.text[self.payload_end + 1..]
     }
 
+    /// What its entry said besides, if it was glued.
+    pub fn lineage(&self) -> Lineage {
+        self.glued.map(|(_, lineage)| lineage).unwrap_or_default()
+    }
+
     pub(crate) fn glued(&self) -> Option<(TokenKind, Lineage)> {
         self.glued
     }

@@ -4,7 +4,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use symbolon_core::{AcceptedJwt, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored};
+use symbolon_core::{
+    AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored,
+    Tombstone, UnverifiedJwt,
+};
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
@@ -103,26 +106,24 @@ impl Resolver {
         if view != View::Fresh {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
-        let kept = match self.l1.fill(key, || self.look_up(token, key)).await {
+        let kept = match self.l1.fill(key, || self.find(token)).await {
             // It may have been published since the look-up began that another one had asked for.
             Filled {
                 outcome: Err(Unresolved::Invalid(Invalid::Unknown)),
                 joined: true,
-            } => self.look_up(token, key).await?,
+            } => self.find(token).await?,
             Filled { outcome, .. } => outcome?,
         };
         self.accept(token, key, &kept)
     }
 
     /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
-    async fn look_up(&self, token: &OpaqueToken, key: EntryKey) -> Result<KeptJwt, Unresolved> {
-        let entry = match self.store.get(key).await? {
-            Stored::Live(entry) => entry,
-            Stored::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
-            Stored::Absent => return Err(Invalid::Unknown.into()),
+    async fn find(&self, token: &OpaqueToken) -> Result<KeptJwt, Unresolved> {
+        let glued = match look_up(&*self.store, token, &self.secrets).await? {
+            LookedUp::Glued(jwt) => jwt,
+            LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
+            LookedUp::Absent => return Err(Invalid::Unknown.into()),
         };
-        let half = entry.open(token, &self.secrets).map_err(StoreError::Corrupt)?;
-        let glued = half.glue(token).map_err(|_| Invalid::Rejected(Rejection::Form))?;
         let jwt = self.issuers.verify(glued, self.clock.now()).await?;
         Ok(self.l1.keep(token, &jwt, &self.secrets))
     }
@@ -160,6 +161,33 @@ impl Resolver {
     pub fn is_ready(&self) -> bool {
         self.revocations.is_ready()
     }
+}
+
+/// What a store has of a token.
+pub(crate) enum LookedUp {
+    /// Nothing.
+    Absent,
+    /// Its tombstone.
+    Revoked(Tombstone),
+    /// Its other half: the whole, which nobody has verified.
+    Glued(UnverifiedJwt),
+}
+
+/// Looks a token up, opens what is there and puts the halves together.
+pub(crate) async fn look_up(
+    store: &dyn EntryStore,
+    token: &OpaqueToken,
+    secrets: &Secrets,
+) -> Result<LookedUp, StoreError> {
+    let entry = match store.get(token.entry_key()).await? {
+        Stored::Live(entry) => entry,
+        Stored::Revoked(tombstone) => return Ok(LookedUp::Revoked(tombstone)),
+        Stored::Absent => return Ok(LookedUp::Absent),
+    };
+    let half = entry.open(token, secrets).map_err(StoreError::Corrupt)?;
+    let glued = half.glue(token);
+    let glued = glued.map_err(|_| StoreError::Corrupt(EntryError::SigningInput))?;
+    Ok(LookedUp::Glued(glued))
 }
 
 impl From<Invalid> for Unresolved {

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use symbolon_core::{
-    EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets, Stored,
+    EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets,
     Tombstone, UnixTime, VerifiedJwt,
 };
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
-use crate::resolve::{Outage, Unresolved};
+use crate::resolve::{LookedUp, Outage, Unresolved, look_up};
 use crate::revocations::{Asker, Revocations};
 use crate::store::{EntryStore, RECORD_MARGIN, StoreError};
 
@@ -85,18 +85,11 @@ impl Revoker {
 
     /// Looks at a token that is to be revoked.
     pub async fn find(&self, token: &OpaqueToken) -> Result<Found, Outage> {
-        let entry = match self.store.get(token.entry_key()).await {
-            Ok(Stored::Live(entry)) => entry,
-            Ok(Stored::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
-            Ok(Stored::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
+        let glued = match look_up(&*self.store, token, &self.secrets).await {
+            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
+            Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
-        };
-        let glued = entry
-            .open(token, &self.secrets)
-            .ok()
-            .and_then(|half| half.glue(token).ok());
-        let Some(glued) = glued else {
-            return Ok(Found::Unknown);
         };
         match self.issuers.policy().rules.verify_issued(glued, self.clock.now()) {
             Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
