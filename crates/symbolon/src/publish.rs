@@ -54,7 +54,7 @@ impl Publisher {
 
     /// The same, of a request that brings a code or refresh token.
     pub async fn begin_with(&self, ledger: Option<LedgerKey>) -> Result<Begun, PublishError> {
-        if !self.revocations.is_ready() {
+        if !self.revocations.may_issue() {
             return Err(PublishError::NotReady);
         }
         self.store.begin(ledger).await.map_err(PublishError::Store)

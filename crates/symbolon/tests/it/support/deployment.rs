@@ -11,7 +11,7 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
 use symbolon::token_service::{Client, Paths, Source, mint};
-use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
     sha256,
@@ -164,6 +164,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         secrets: None,
         data: data.to_owned(),
         store: store::Config::Memory { max_bytes: 0 },
+        cache: l1::Config::DEFAULT,
         revocations: revocations::Config {
             max_bytes: 64 * 1024 * 1024,
             detect: Duration::from_secs(2),
@@ -249,6 +250,7 @@ pub struct FaultyStore {
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
     publishes_failed: AtomicUsize,
+    looks: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -260,7 +262,13 @@ impl FaultyStore {
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
             publishes_failed: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
         }
+    }
+
+    /// How often it was asked for an entry.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Takes it down, or brings it back.
@@ -326,6 +334,7 @@ impl EntryStore for FaultyStore {
     }
 
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.up()?.get(key).await
     }
 
