@@ -73,6 +73,7 @@ pub struct TokenService {
     publisher: Publisher,
     revoker: Arc<Revoker>,
     limits: revocation::Limits,
+    failures: client_auth::Failures,
     clock: Arc<dyn Clock>,
 }
 
@@ -93,6 +94,7 @@ impl TokenService {
             publisher,
             revoker,
             limits: revocation::Limits::default(),
+            failures: client_auth::Failures::default(),
             clock,
         }
     }

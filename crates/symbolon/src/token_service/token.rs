@@ -24,6 +24,8 @@ pub(super) enum Refusal {
     InvalidRequest(&'static str),
     /// The client is not who it says, or does not say.
     InvalidClient,
+    /// The same, once too often.
+    InvalidClientAgain,
     /// Another grant than there is.
     UnsupportedGrantType(&'static str),
     /// A scope that the client may not have.
@@ -154,7 +156,7 @@ impl Refusal {
     /// RFC 6749 §5.2, RFC 8707 §2. The only place.
     pub(super) fn into_response(self) -> Response<Body> {
         let (status, code, why) = self.told();
-        if status.is_client_error() {
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
             tracing::info!(code, why, "request refused");
         }
         let mut response = http::error(status, code, why);
@@ -164,7 +166,7 @@ impl Refusal {
                 let basic = HeaderValue::from_static("Basic realm=\"token service\", charset=\"UTF-8\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, basic);
             }
-            Self::Unavailable => {
+            Self::Unavailable | Self::InvalidClientAgain => {
                 let soon = HeaderValue::from_static("1");
                 response.headers_mut().insert(RETRY_AFTER, soon);
             }
@@ -180,6 +182,12 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED,
                 "invalid_client",
                 "client authentication failed",
+            ),
+            // RFC 6585 §4
+            Self::InvalidClientAgain => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "invalid_client",
+                "client authentication failed too often",
             ),
             Self::UnsupportedGrantType(why) => (StatusCode::BAD_REQUEST, "unsupported_grant_type", why),
             Self::InvalidScope => (
@@ -233,6 +241,7 @@ impl From<Unauthenticated> for Refusal {
         match unauthenticated {
             Unauthenticated::Malformed(why) => Self::InvalidRequest(why),
             Unauthenticated::Refused => Self::InvalidClient,
+            Unauthenticated::RefusedAgain => Self::InvalidClientAgain,
         }
     }
 }
