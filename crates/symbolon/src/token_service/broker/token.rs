@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Response;
 use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
-use symbolon_core::{GrantId, Rejection, UnverifiedJwt, VerifiedJwt};
+use symbolon_core::{GrantId, Rejection, UnverifiedJwt, VerifiedJwt, base64url, json};
 use url::Url;
 
 use super::answer::{ACCESS_TOKEN, JWT, Kind, TokenAnswer};
@@ -136,30 +136,40 @@ impl Broker {
         let Some(jwt) = self.to_be_split(&read).await? else {
             return Ok(pass(answer));
         };
-        if read
-            .expires_in
-            .is_some_and(|seconds| seconds > jwt.expires_at().since(self.clock.now()).as_secs() + 60)
-        {
-            tracing::warn!("an answer gives its token a longer life than the token has");
-        }
         let belongs_to_grant = read.refresh_token.is_some() || spent(form).is_some();
         begun.grant = begun
             .grant
             .or_else(|| belongs_to_grant.then(GrantId::random_grant));
         // The server has answered, and does so once: what it gave is not lost to a store that stumbles.
         let mut patience = Patience::of_a_second();
-        let token = self.publisher.publish_with(&mut patience, &jwt, begun).await?;
+        let id_token = read.id_token.as_deref().and_then(|text| claims_of(text));
+        let id_token = id_token.unwrap_or_default();
+        let sid = id_token.get("sid").and_then(json::Value::as_str);
+        let sid = sid.filter(|sid| !sid.is_empty());
+        let token = self
+            .publisher
+            .publish_with(&mut patience, &jwt, begun, sid)
+            .await?;
         if let Some(grant) = begun.grant {
             self.keep_grant(&mut patience, form, &read, grant, &jwt).await?;
         }
+        self.warn_of_surprises(&read, &jwt, id_token.contains_key("at_hash"));
         let drop = (self.config.id_token == IdToken::Drop).then_some("id_token");
-        if drop.is_none() && read.id_token.as_deref().is_some_and(|text| has_at_hash(text)) {
+        let text = read.with(&token, drop).ok_or(Refusal::Broken)?;
+        Ok(pass_changed(answer.map(|_| text)))
+    }
+
+    /// What the operator should know of, and what changes nothing (BR-10).
+    fn warn_of_surprises(&self, answer: &TokenAnswer, jwt: &VerifiedJwt, has_at_hash: bool) {
+        let lives_for = jwt.expires_at().since(self.clock.now()).as_secs();
+        if answer.expires_in.is_some_and(|seconds| seconds > lives_for + 60) {
+            tracing::warn!("an answer gives its token a longer life than the token has");
+        }
+        if has_at_hash && self.config.id_token == IdToken::Pass {
             self.warned_of_at_hash.call_once(|| {
                 tracing::warn!("ID tokens carry an at_hash of the JWT: clients that check it refuse them");
             });
         }
-        let text = read.with(&token, drop).ok_or(Refusal::Broken)?;
-        Ok(pass_changed(answer.map(|_| text)))
     }
 
     /// The JWT of the answer, held to what the gateways will hold it to (BR-08); none if it passes as it is.
@@ -237,7 +247,7 @@ impl Broker {
     async fn punish_reuse(&self, form: &Form, begun: Begun, answer: &Response<Bytes>) {
         // Some say so with a 403.
         let is_refused = answer.status().is_client_error()
-            && symbolon_core::json::parse_object(answer.body()).is_ok_and(|members| {
+            && json::parse_object(answer.body()).is_ok_and(|members| {
                 members.get("error").and_then(|error| error.as_str()) == Some("invalid_grant")
             });
         if !is_refused {
@@ -259,15 +269,11 @@ impl Broker {
     }
 }
 
-/// Whether an ID token speaks of the access token beside it (OpenID Connect Core §3.1.3.6).
-fn has_at_hash(id_token: &str) -> bool {
-    let payload = id_token
-        .split('.')
-        .nth(1)
-        .and_then(symbolon_core::base64url::decode);
-    payload.is_some_and(|payload| {
-        symbolon_core::json::parse_object(&payload).is_ok_and(|claims| claims.contains_key("at_hash"))
-    })
+/// What an ID token says, which came from its issuer and is not verified any further (OpenID Connect Core §3.1.3.7):
+/// `sid` ends the access token beside it with its session, and `at_hash` speaks of that (§3.1.3.6).
+fn claims_of(id_token: &str) -> Option<json::Object> {
+    let payload = id_token.split('.').nth(1).and_then(base64url::decode)?;
+    json::parse_object(&payload).ok()
 }
 
 /// The code or refresh token that a request spends. What else stands in it the server takes no notice of: a stolen
