@@ -214,27 +214,54 @@ impl Metadata {
     /// Fetches it from the well-known places, the OAuth one first. The `issuer` in it must be the one that was asked
     /// for (RFC 8414 §3.3).
     pub async fn fetch(http: &Forwarder, issuer: &str, base: Option<&Url>) -> Result<Self, FetchError> {
-        let base = match base {
-            Some(base) => base.clone(),
-            None => Url::parse(issuer).map_err(FetchError::new)?,
-        };
-        let host = base_host(issuer, &base)?;
         let mut last = FetchError::new("no metadata");
         for well_known in Self::paths(issuer)? {
-            let mut url = base.clone();
-            url.set_path(&well_known);
-            match get(http, &url, host.clone()).await {
-                Ok((_, text)) => {
-                    let members = strict::parse_object(&text).map_err(FetchError::new)?;
-                    if members.get("issuer").and_then(strict::Value::as_str) != Some(issuer) {
-                        return Err(FetchError(format!("the metadata at {url} are another issuer's")));
-                    }
-                    return Ok(Self(members));
-                }
+            match Self::fetch_from(&well_known, http, issuer, base).await? {
+                Ok(metadata) => return Ok(metadata),
                 Err(error) => last = error,
             }
         }
         Err(last)
+    }
+
+    /// Every document that is there: what one leaves out another may have. At least one.
+    pub async fn fetch_all(
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+    ) -> Result<Vec<Self>, FetchError> {
+        let (mut all, mut last) = (Vec::new(), FetchError::new("no metadata"));
+        for well_known in Self::paths(issuer)? {
+            match Self::fetch_from(&well_known, http, issuer, base).await? {
+                Ok(metadata) => all.push(metadata),
+                Err(error) => last = error,
+            }
+        }
+        if all.is_empty() { Err(last) } else { Ok(all) }
+    }
+
+    /// One document; the inner error if there is none, the outer one if it is not what it has to be.
+    async fn fetch_from(
+        well_known: &str,
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+    ) -> Result<Result<Self, FetchError>, FetchError> {
+        let mut url = match base {
+            Some(base) => base.clone(),
+            None => Url::parse(issuer).map_err(FetchError::new)?,
+        };
+        let host = base_host(issuer, &url)?;
+        url.set_path(well_known);
+        let text = match get(http, &url, host).await {
+            Ok((_, text)) => text,
+            Err(error) => return Ok(Err(error)),
+        };
+        let metadata = Self(strict::parse_object(&text).map_err(FetchError::new)?);
+        if metadata.text("issuer") != Some(issuer) {
+            return Err(FetchError(format!("the metadata at {url} are another issuer's")));
+        }
+        Ok(Ok(metadata))
     }
 
     /// The paths of an issuer's metadata: RFC 8414 §3.1 puts its well-known part before the issuer's path, OpenID

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, PRAGMA};
 use symbolon_core::{GrantId, Rejection, UnverifiedJwt, VerifiedJwt, base64url, json};
 use url::Url;
 
@@ -20,7 +20,7 @@ use crate::store::{Begun, LedgerKey, RECORD_MARGIN};
 use crate::token_service::token::Refusal;
 
 impl Broker {
-    pub(super) async fn token(&self, asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn token(&self, mut asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
         let form = Form::read(&asked.parts, asked.body.clone())?;
         let is_password = |grant: &str| grant.trim().eq_ignore_ascii_case("password");
         if form.one("grant_type").is_some_and(is_password) && !self.config.allows_password {
@@ -38,6 +38,10 @@ impl Broker {
         // Before the server is asked: a code that is spent there cannot be spent again when the store is back.
         let begun = self.begin(&form).await?;
         let form = self.made_whole(form).await?;
+        // User-Managed Access brings one there, too.
+        if let Some(whole) = self.whole_authorization(&asked.parts.headers).await? {
+            asked.parts.headers.insert(AUTHORIZATION, whole);
+        }
         let answer = self.ask(&asked, endpoint, form.body()).await?;
         if answer.status().is_success() {
             let mut response = self.exchange(&form, begun, answer).await?;
