@@ -272,7 +272,7 @@ mod tests {
         fn start(&self) -> (Arc<SigningKeys>, Issuers) {
             let issuer = keys::Config {
                 issuer: "https://id.example.com".into(),
-                profile: Profile::Rfc9068,
+                profile: Profile::RFC9068,
                 algorithms: vec![ALGORITHM],
                 tokens: TokenKind::Salted,
                 max_lifetime: LIFETIME,
@@ -316,7 +316,8 @@ mod tests {
     fn token(keys: &SigningKeys) -> UnverifiedJwt {
         let now = keys.clock.now();
         let claims = json!({
-            "iss": "https://id.example.com", "aud": "api", "iat": now.as_secs(), "exp": now.plus(LIFETIME).as_secs(),
+            "iss": "https://id.example.com", "aud": "api", "sub": "app", "client_id": "app", "jti": "1",
+            "iat": now.as_secs(), "exp": now.plus(LIFETIME).as_secs(),
         });
         keys.current().unwrap().sign("at+jwt", &claims).unwrap()
     }

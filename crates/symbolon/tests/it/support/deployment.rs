@@ -171,7 +171,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         },
         issuers: vec![keys::Config {
             issuer: issuer.clone(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
             max_lifetime: Duration::from_secs(3600),
