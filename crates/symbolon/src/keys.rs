@@ -212,17 +212,29 @@ fn log_skipped(set: &JwkSet, issuer: &str) {
 
 impl Current {
     fn of(sources: &[(Config, Arc<dyn KeySource>)]) -> Self {
-        let rules = Policy::new(sources.iter().map(|(config, source)| IssuerPolicy {
-            issuer: config.issuer.clone(),
-            profile: config.profile.clone(),
-            algorithms: config.algorithms.clone(),
-            tokens: config.tokens,
-            max_lifetime: config.max_lifetime,
-            keys: source.jwk_set(),
+        let rules = Policy::new(sources.iter().map(|(config, source)| {
+            let keys = source.jwk_set();
+            IssuerPolicy {
+                issuer: config.issuer.clone(),
+                profile: config.profile.clone(),
+                algorithms: algorithms(config, keys.as_deref()),
+                tokens: config.tokens,
+                max_lifetime: config.max_lifetime,
+                keys,
+            }
         }));
         Self {
             lengths: rules.signature_lengths(),
             rules,
         }
+    }
+}
+
+/// What an issuer may sign with. The keys that we sign with ourselves are all there are, and those of an algorithm that
+/// the settings no longer have have signed tokens that are alive.
+fn algorithms(config: &Config, keys: Option<&JwkSet>) -> Vec<Algorithm> {
+    match (&config.keys, keys) {
+        (Source::Mint, Some(keys)) => keys.algorithms().collect(),
+        _ => config.algorithms.clone(),
     }
 }
