@@ -320,7 +320,7 @@ mod tests {
         fn accepted_with(keys: Option<Arc<JwkSet>>) -> Policy {
             Policy::new([IssuerPolicy {
                 issuer: ISSUER.into(),
-                profile: Profile::Rfc9068,
+                profile: Profile::RFC9068,
                 algorithms: vec![Algorithm::Es256],
                 tokens: TokenKind::Salted,
                 max_lifetime: Duration::from_secs(3600),

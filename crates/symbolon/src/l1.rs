@@ -218,7 +218,7 @@ mod tests {
         let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
         let policy = Policy::new([IssuerPolicy {
             issuer: "https://id.example.com".into(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms,
             tokens: TokenKind::Signature,
             max_lifetime: std::time::Duration::from_secs(3600),
@@ -232,7 +232,7 @@ mod tests {
             let jti = symbolon_core::base64url::encode(&sha256(&number.to_be_bytes()));
             let claims = serde_json::json!({
                 "iss": "https://id.example.com", "aud": "orders", "iat": 1_800_000_000_u64,
-                "exp": 1_800_000_060_u64, "jti": jti, "scope": "orders:read",
+                "exp": 1_800_000_060_u64, "jti": jti, "scope": "orders:read", "sub": "alice", "client_id": "app",
             });
             let jwt = key
                 .sign("at+jwt", &serde_json::from_value(claims).unwrap())

@@ -28,9 +28,9 @@ struct Fronted {
 impl Fronted {
     async fn start(server: &'static str, issuer: &str, at: SocketAddr, public_url: Option<&str>) -> Self {
         let profile = if server == "Keycloak" {
-            Profile::Keycloak
+            Profile::KEYCLOAK
         } else {
-            Profile::Rfc9068
+            Profile::RFC9068
         };
         let deployment =
             Deployment::start_with(|config| front(config, issuer, at, public_url, profile)).await;
