@@ -130,15 +130,8 @@ async fn check_live_asks_the_server_the_store_and_the_apis() {
     );
     assert!(files_in(checked.folder.path()).len() == 1, "nothing is kept");
 
-    // A store is not made by looking for it.
-    let on_disk = format!("{}[store]\nkind = \"disk\"\n", checked.text);
-    let said = success(&checked.live(&on_disk, &[], ""));
-    let store = checked.folder.path().join("symbolon-data/store");
-    assert!(
-        said.contains(&format!("note   the store will be made in {}", store.display())),
-        "{said}"
-    );
-    assert!(!store.exists() && !said.contains("the store is in memory"));
+    #[cfg(feature = "disk")]
+    no_store_is_made_by_looking_for_it(&checked);
 
     // Each thing that is not there or does not fit, with what to change.
     let nobody = format!("127.0.0.1:{}", free_port());
@@ -192,6 +185,18 @@ async fn check_live_asks_the_server_the_store_and_the_apis() {
         "{said}"
     );
     assert!(said.contains("would send tokens through the browser"), "{said}");
+}
+
+#[cfg(feature = "disk")]
+fn no_store_is_made_by_looking_for_it(checked: &Checked) {
+    let on_disk = format!("{}[store]\nkind = \"disk\"\n", checked.text);
+    let said = success(&checked.live(&on_disk, &[], ""));
+    let store = checked.folder.path().join("symbolon-data/store");
+    assert!(
+        said.contains(&format!("note   the store will be made in {}", store.display())),
+        "{said}"
+    );
+    assert!(!store.exists() && !said.contains("the store is in memory"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
