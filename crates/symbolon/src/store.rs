@@ -91,7 +91,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// One round of reading the log: what stands after `after`, waiting up to `wait` for the first record.
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError>;
 
-    /// Forgets records that were appended before that time. Their ids are not used again.
+    /// Forgets records that were appended before that time and have ended. Their ids are not used again. A store that
+    /// cannot see when a record ends goes by the one alone.
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
 }
 

@@ -93,9 +93,9 @@ impl EntryStore for MemoryStore {
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
-        let (_, mut state) = self.contents.now();
+        let (now, mut state) = self.contents.now();
         let below = state.first_since(appended_before);
-        state.trim(below);
+        state.trim(below, now);
         Ok(())
     }
 }
@@ -155,7 +155,8 @@ mod tests {
     #[tokio::test]
     async fn memory_does_not_grow_over_revocations_that_are_repeated() {
         let (store, clock) = store(usize::MAX);
-        let (repeated, other) = (conformance::record(1), conformance::record(2));
+        let record = |number| conformance::record_until(clock.now(), number);
+        let (repeated, other) = (record(1), record(2));
         let shorter = Record {
             keep_until: UnixTime::from_secs(repeated.keep_until.as_secs() - 1),
             ..repeated

@@ -54,7 +54,8 @@ pub(super) enum Change {
         record: Record,
         replaces: Option<Mark>,
     },
-    /// Records below this id are removed.
+    /// Records below this id are removed, if they have ended and all rows that ended are removed as well: a clock that
+    /// was ahead and is set back brings no row back whose record is gone.
     Trim { below: Mark },
 }
 
@@ -171,7 +172,9 @@ pub(super) fn load(database: &Database, now: UnixTime) -> Result<(State, u64), E
         // A revocation that cannot be read is no reason to let the revoked in.
         let record = Record::from_bytes(record)
             .map_err(|error| Error::Corrupted(format!("record {} of the log is {error}", id.value())))?;
-        state.append(mark(id.value()), UnixTime::from_secs(appended_at), record);
+        // Where the clock was ahead then, its age counts from now; trimming goes by ages in the order of the log.
+        let appended_at = UnixTime::from_secs(appended_at).min(now);
+        state.append(mark(id.value()), appended_at, record);
     }
     let last = mark(number(&transaction, LAST)?);
     if last < state.last() {
@@ -227,12 +230,23 @@ pub(super) fn commit(database: &Database, changes: &[Change], now: UnixTime) -> 
                     log.insert(id.counter, (appended_at.as_secs(), &record.to_bytes()))?;
                     numbers.insert(LAST, id.counter)?;
                 }
-                Change::Trim { below } => log.retain_in(..below.counter, |_, _| false)?,
+                Change::Trim { .. } => {}
             }
         }
         let before = numbers.get(COMMITS)?.map_or(0, |commits| commits.value());
         numbers.insert(COMMITS, before + 1)?;
-        sweep(&mut entries, now)? | sweep(&mut ledger, now)?
+        let more = sweep(&mut entries, now)? | sweep(&mut ledger, now)?;
+        for change in changes {
+            if let Change::Trim { below } = change
+                && !more
+            {
+                let has_ended = |record: Record| record.keep_until <= now;
+                log.retain_in(..below.counter, |_, (_, record)| {
+                    !Record::from_bytes(record).is_ok_and(has_ended)
+                })?;
+            }
+        }
+        more
     };
     transaction.commit()?;
     Ok(more)
@@ -274,7 +288,7 @@ fn not_ended(now: UnixTime) -> Row {
     (now.as_secs().saturating_add(1), &[0; 32])
 }
 
-fn mark(counter: u64) -> Mark {
+pub(super) fn mark(counter: u64) -> Mark {
     Mark {
         milliseconds: 0,
         counter,

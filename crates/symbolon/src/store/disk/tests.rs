@@ -3,8 +3,10 @@ use std::path::PathBuf;
 use std::task::{Context, Waker};
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
-use super::super::conformance::{self, entry, record, tombstone};
+use super::super::conformance::{self, entry, record, record_until, tombstone};
+use super::file::Change;
 use super::simulated::Disk;
 use super::*;
 use crate::clock::ManualClock;
@@ -139,7 +141,8 @@ async fn what_it_acknowledged_is_there_when_it_is_opened_again() {
 async fn ids_are_not_used_again_after_a_trim_and_a_restart() {
     let place = Place::new();
     let store = place.open();
-    let last = store.revoke(&[record(1), record(2)], None).await.unwrap();
+    let ended = [1, 2].map(|number| record_until(place.clock.now(), number));
+    let last = store.revoke(&ended, None).await.unwrap();
     place.clock.advance(Duration::from_secs(1));
     store.trim(place.clock.now()).await.unwrap();
     assert_eq!(log_of(&store).await, []);
@@ -149,6 +152,78 @@ async fn ids_are_not_used_again_after_a_trim_and_a_restart() {
     assert_eq!(log_of(&store).await, []);
     assert_eq!(store.begin(None).await.unwrap().mark, last);
     assert!(store.revoke(&[record(3)], None).await.unwrap() > last);
+}
+
+/// PROTOCOL rule 13 asks for their age alone. But `max_lifetime` may have been shortened and may be made longer again:
+/// a record that has not ended stays.
+#[tokio::test]
+async fn a_record_that_has_not_ended_is_not_trimmed() {
+    let place = Place::new();
+    let store = place.open();
+    let lasting = record(1);
+    let ended = record_until(place.clock.now(), 2);
+    let id = store.revoke(&[lasting], None).await.unwrap();
+    store.revoke(&[ended], None).await.unwrap();
+    place.clock.advance(Duration::from_secs(1));
+    store.trim(place.clock.now()).await.unwrap();
+    assert_eq!(log_of(&store).await, [(id, lasting)]);
+    drop(store);
+    assert_eq!(log_of(&place.open()).await, [(id, lasting)]);
+}
+
+/// The clock is wrong at a start, far ahead: all has ended, and is being removed, when the process dies. With the clock
+/// set right, what was not removed yet is back; so must be what revokes it.
+#[tokio::test]
+async fn records_outlive_the_entries_that_they_kill_also_where_the_clock_jumps() {
+    let place = Place::new();
+    let until = place.in_a_minute();
+    let store = Arc::new(place.open());
+    let mut issued = JoinSet::new();
+    for number in 0..600 {
+        let store = store.clone();
+        let (key, entry) = entry(number);
+        issued.spawn(async move { store.publish(key, &entry, until).await.unwrap() });
+    }
+    issued.join_all().await;
+    let revoked = record_until(until, 1);
+    let id = store.revoke(&[revoked], None).await.unwrap();
+    drop(store);
+
+    let database = Folder(place.path()).open().unwrap();
+    let years_ahead = place.clock.now().plus(Duration::from_secs(100_000_000));
+    let trim = [Change::Trim {
+        below: file::mark(1_000),
+    }];
+    assert!(
+        file::commit(&database, &trim, years_ahead).unwrap(),
+        "more has ended"
+    );
+    drop(database);
+    let store = place.open();
+    assert!(store.contents.now().1.size().1 > 0, "some of it is back");
+    assert_eq!(log_of(&store).await, [(id, revoked)]);
+    drop(store);
+
+    let database = Folder(place.path()).open().unwrap();
+    while file::commit(&database, &trim, years_ahead).unwrap() {}
+    assert_eq!(file::rows(&database).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_keeps_no_later_record_from_being_trimmed() {
+    let mut place = Place::new();
+    place.clock.advance(Duration::from_secs(100_000_000));
+    let ahead = record_until(place.clock.now(), 1);
+    let store = place.open();
+    let id = store.revoke(&[ahead], None).await.unwrap();
+    drop(store);
+    place.clock = clock();
+    let store = place.open();
+    let brief = record_until(place.clock.now(), 2);
+    store.revoke(&[brief], None).await.unwrap();
+    place.clock.advance(Duration::from_secs(1));
+    store.trim(place.clock.now()).await.unwrap();
+    assert_eq!(log_of(&store).await, [(id, ahead)]);
 }
 
 #[tokio::test]
@@ -201,7 +276,8 @@ async fn neither_file_nor_memory_grows_over_tokens_that_ended() {
                         .await
                         .unwrap();
                     if at % 4 == 0 {
-                        store.revoke(&[record(0)], Some((key, tombstone))).await.unwrap();
+                        let record = record_until(until, 0);
+                        store.revoke(&[record], Some((key, tombstone))).await.unwrap();
                     }
                 })
             })

@@ -114,7 +114,7 @@ impl Writer {
             self.commit(&batch)
         };
         if done.is_ok() {
-            self.show(batch.changes);
+            self.show(batch.changes, batch.now);
         }
         for answer in batch.answers {
             answer(done.clone());
@@ -219,7 +219,7 @@ impl Writer {
     }
 
     /// Lets what was committed be seen.
-    fn show(&self, changes: Vec<Change>) {
+    fn show(&self, changes: Vec<Change>, now: UnixTime) {
         let (_, mut state) = self.contents.now();
         let mut appended = false;
         for change in changes {
@@ -239,7 +239,7 @@ impl Writer {
                     state.append(id, appended_at, record);
                     appended = true;
                 }
-                Change::Trim { below } => state.trim(below),
+                Change::Trim { below } => state.trim(below, now),
             }
         }
         drop(state);
