@@ -2,7 +2,7 @@
 //!
 //! What another process has to do is a test of its own, ignored; the test that needs it runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use symbolon::clock::{Clock as _, ManualClock, SystemClock};
 use symbolon::store::conformance::{entry, record};
-use symbolon::store::{self, DiskStore, EntryStore, OpenError, Published, StoreError};
+use symbolon::store::{self, DiskStore, EntryStore, LedgerKey, OpenError, Published, StoreError};
 use symbolon_core::{
-    Entry, EntryKey, Mark, Record, RecordId, Stored, Tombstone, UnixTime, base64url, random, sha256,
+    Entry, EntryKey, GrantId, Mark, Record, RecordId, Stored, Tombstone, UnixTime, base64url, random, sha256,
 };
 use tokio::task::JoinSet;
 
@@ -32,6 +32,8 @@ struct Acknowledged {
     issued: BTreeMap<u64, String>,
     /// By the counter of the record's id: number.
     revoked: BTreeMap<u64, u64>,
+    /// Numbers that have a line in the ledger.
+    granted: BTreeSet<u64>,
 }
 
 /// A process issues and revokes and says so once it is acknowledged; it is killed at any moment; nothing of what it
@@ -43,18 +45,13 @@ async fn killed_at_any_moment_it_loses_nothing_that_it_acknowledged() {
     let mut acknowledged = Acknowledged::default();
     let mut killed_at_work = 0;
     for kill in 0..KILLS {
-        let before = acknowledged.issued.len() + acknowledged.revoked.len();
+        let before = acknowledged.revoked.len();
         // One in four dies while it starts, the others while they write.
         run_and_kill(&folder, kill as u64 * 1_000_000, kill % 4 != 0, &mut acknowledged);
-        killed_at_work += usize::from(acknowledged.issued.len() + acknowledged.revoked.len() > before);
+        killed_at_work += usize::from(acknowledged.revoked.len() > before);
         check(&folder, &acknowledged).await;
     }
     assert!(killed_at_work >= KILLS * 3 / 4);
-    assert!(
-        acknowledged.revoked.len() > KILLS,
-        "{}",
-        acknowledged.revoked.len()
-    );
 }
 
 fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Acknowledged) {
@@ -66,11 +63,19 @@ fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Ack
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
     let dice = u64::from_be_bytes(random());
-    if at_work {
-        acknowledged.note(lines.by_ref().find_map(|line| said(&line.unwrap())).unwrap());
-    }
-    let longest = if at_work { 30_000 } else { 100_000 };
-    std::thread::sleep(Duration::from_micros(dice % longest));
+    let longest = if at_work {
+        // Once it has revoked some, more or less, and a part of a commit later.
+        let mut revoked = 0;
+        while revoked <= dice % 8 {
+            let said = lines.by_ref().find_map(|line| said(&line.unwrap())).unwrap();
+            revoked += u64::from(matches!(said, Said::Revoked(..)));
+            acknowledged.note(said);
+        }
+        10_000
+    } else {
+        100_000
+    };
+    std::thread::sleep(Duration::from_micros((dice >> 32) % longest));
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it was still at work");
     // What it said before it died is still in the pipe.
@@ -99,6 +104,14 @@ async fn check(folder: &Path, acknowledged: &Acknowledged) {
             found => panic!("{number} is {found:?}"),
         }
     }
+    for number in &acknowledged.granted {
+        let (key, grant) = grant_of(*number);
+        assert_eq!(
+            store.begin(Some(key)).await.unwrap().grant,
+            Some(grant),
+            "{number}"
+        );
+    }
     let last = acknowledged
         .revoked
         .keys()
@@ -113,6 +126,7 @@ impl Acknowledged {
         let before = match said {
             Said::Issued(number, hash) => self.issued.insert(number, hash).is_some(),
             Said::Revoked(number, counter) => self.revoked.insert(counter, number).is_some(),
+            Said::Granted(number) => !self.granted.insert(number),
         };
         assert!(!before, "no number and no id is used twice");
     }
@@ -121,6 +135,7 @@ impl Acknowledged {
 enum Said {
     Issued(u64, String),
     Revoked(u64, u64),
+    Granted(u64),
 }
 
 /// A whole line of [`issue_and_revoke`]; not what the test harness says, and not what death cut off.
@@ -128,6 +143,7 @@ fn said(line: &[u8]) -> Option<Said> {
     let line = std::str::from_utf8(line).ok()?;
     match line.split(' ').collect::<Vec<_>>()[..] {
         ["issued", number, hash, "."] => Some(Said::Issued(number.parse().ok()?, hash.to_owned())),
+        ["granted", number, "."] => Some(Said::Granted(number.parse().ok()?)),
         ["revoked", number, counter, "."] => Some(Said::Revoked(number.parse().ok()?, counter.parse().ok()?)),
         _ => None,
     }
@@ -152,6 +168,11 @@ async fn issue_and_revoke() {
                 let published = store.publish(key, &entry, until).await;
                 assert_eq!(published, Ok(Published::Inserted));
                 say(&format!("issued {number} {} .", hash_of(&entry)));
+                if number.is_multiple_of(3) {
+                    let (key, grant) = grant_of(number);
+                    store.put_grant(key, grant, until).await.unwrap();
+                    say(&format!("granted {number} ."));
+                }
                 if number.is_multiple_of(2) {
                     let id = revoke(&*store, number, key, until).await.unwrap();
                     say(&format!("revoked {number} {} .", id.counter));
@@ -397,6 +418,12 @@ fn record_of(number: u64) -> Record {
         id: RecordId::from_bytes(id),
         ..record(0)
     }
+}
+
+/// Another line of the ledger for each number.
+fn grant_of(number: u64) -> (LedgerKey, GrantId) {
+    let key = sha256(&number.to_be_bytes());
+    (key, record_of(number).id)
 }
 
 async fn log_of(store: &dyn EntryStore) -> Vec<(Mark, Record)> {
