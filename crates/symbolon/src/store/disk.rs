@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ use self::writer::{Answer, Engine, Write, Writer};
 use super::contents::Contents;
 use super::{Begun, EntryStore, LedgerKey, OpenError, Published, Round, StoreError};
 use crate::clock::Clock;
+use crate::private_file::{self, ReadError};
 
 /// Entries, log and ledger on disk, and in memory what can be looked up. Whatever it acknowledges is on the disk.
 pub struct DiskStore {
@@ -175,14 +176,21 @@ impl Drop for DiskStore {
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made: Vec<_> = folder.ancestors().take_while(is_missing).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::new(
-            ErrorKind::PermissionDenied,
-            "others may read or write it: chmod 700",
-        ));
+    // The names of folders have to outlive the power as what is in them does.
+    for folder in made {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        file::sync(parent.unwrap_or(Path::new(".")))?;
     }
-    Ok(())
+    let refused = |why| Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    match private_file::check(&fs::metadata(folder)?) {
+        Ok(()) => Ok(()),
+        Err(ReadError::Io(error)) => Err(error),
+        Err(ReadError::Shared) => refused("others may read or write it: chmod 700"),
+        Err(ReadError::Foreign) => refused("it is another user's: chown it, or run as that user"),
+    }
 }
 
 /// One process at a time: two would each answer what the other does not know.

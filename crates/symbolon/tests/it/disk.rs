@@ -377,6 +377,29 @@ async fn it_is_opened_by_its_settings() {
     assert_eq!(store.get(key).await, Ok(Stored::Live(entry)));
 }
 
+#[test]
+fn its_folder_may_be_named_from_where_the_process_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let output = this_test("disk::open_what_is_named_in_one_word")
+        .current_dir(place.path())
+        .env(FOLDER, "store")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(place.path().join("store/store.redb").exists());
+}
+
+#[test]
+#[ignore = "run by its_folder_may_be_named_from_where_the_process_runs"]
+fn open_what_is_named_in_one_word() {
+    let Some(folder) = environment(FOLDER) else { return };
+    DiskStore::open(Path::new(&folder), usize::MAX, Arc::new(SystemClock::start())).unwrap();
+}
+
 /// This program, to run that test alone.
 fn this_test(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());

@@ -4,10 +4,12 @@
 //! front. Nothing looks a row up by its name: that is done in memory, where all rows are.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 use redb::backends::FileBackend;
 use redb::{
@@ -21,7 +23,7 @@ use super::super::{LedgerKey, Published};
 
 /// Where the writer has its database from.
 pub(super) trait Device: Send {
-    /// Opens the database that is there.
+    /// Opens the database that is there after an error, as the disk has it.
     fn open(&self) -> Result<Database, Error>;
 
     /// Octets that can still be written there.
@@ -84,24 +86,11 @@ impl Folder {
     /// Makes an empty database if there is none.
     pub(super) fn prepare(&self) -> Result<(), Error> {
         let path = self.path();
-        if path.try_exists()? {
-            return Ok(());
+        if !path.try_exists()? {
+            make(&path)?;
         }
-        // Under another name until it is whole: a file that is there and is no database is never taken for a new one.
-        let unfinished = path.with_extension("new");
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        let database = builder().create_with_backend(FileBackend::new(file)?)?;
-        begin(&database)?;
-        database.close()?;
-        fs::rename(&unfinished, &path)?;
-        sync(&self.0)?;
-        self.0.parent().map_or(Ok(()), sync)
+        // Also where it was made by a process that ended before this.
+        Ok(sync(&self.0)?)
     }
 
     /// Opens it and checks every page.
@@ -116,13 +105,37 @@ impl Folder {
 
 impl Device for Folder {
     fn open(&self) -> Result<Database, Error> {
+        // What the disk did not take may still be in the page cache, and taken for written. What is not yet on the disk
+        // is written now, or that fails; the rest is forgotten, so that what is read now is what the disk has.
+        let file = fs::OpenOptions::new().write(true).open(self.path())?;
+        file.sync_all()?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(io::Error::from)?;
         told(|| builder().open(self.path()))
     }
 
     fn free(&self) -> u64 {
         // Not known is no reason to refuse: a write that does not fit fails by itself.
-        statvfs(&self.0).map_or(u64::MAX, |disk| disk.blocks_available() * disk.fragment_size())
+        statvfs(&self.0).map_or(u64::MAX, |disk| {
+            disk.blocks_available().saturating_mul(disk.fragment_size())
+        })
     }
+}
+
+/// Makes an empty database.
+fn make(path: &Path) -> Result<(), Error> {
+    // Under another name until it is whole: a file that is there and is no database is never taken for a new one.
+    let unfinished = path.with_extension("new");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    let database = builder().create_with_backend(FileBackend::new(file)?)?;
+    begin(&database)?;
+    database.close()?;
+    Ok(fs::rename(&unfinished, path)?)
 }
 
 /// Writes what every database has.
@@ -322,8 +335,9 @@ fn builder() -> Builder {
     builder
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
-    Ok(fs::File::open(folder)?.sync_all()?)
+/// Makes sure of the names in a folder.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -346,6 +346,16 @@ async fn nobody_else_reads_it() {
     }
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o750)).unwrap();
     assert!(matches!(place.try_open(), Err(OpenError::Unusable(..))));
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    place.open();
+    // Only the superuser gives folders away.
+    if std::os::unix::fs::chown(place.path(), Some(65_534), None).is_ok() {
+        let error = place.try_open().err().unwrap().to_string();
+        assert!(
+            error.ends_with("it is another user's: chown it, or run as that user"),
+            "{error}"
+        );
+    }
 }
 
 // ST-09
