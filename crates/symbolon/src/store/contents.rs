@@ -42,6 +42,8 @@ enum Kept {
 
 /// What an entry, a tombstone or a line of the ledger takes besides its octets: its key twice, times, table slots.
 pub(super) const OVERHEAD: usize = 160;
+/// Octets that there have to be room for before an authorization server is asked for a token.
+pub(super) const ROOM: usize = OVERHEAD + 256;
 /// Most records in one round.
 const ROUND: usize = 5_000;
 

@@ -13,6 +13,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -40,6 +41,8 @@ pub struct DiskStore {
     contents: Arc<Contents>,
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
+    /// Whether the last entry found no room, or was not written in time; or there was none yet.
+    in_trouble: Arc<AtomicBool>,
     /// Held for as long as the store is open, also where the database is closed for a while.
     _lock: Option<File>,
 }
@@ -75,6 +78,7 @@ impl DiskStore {
         let (state, commits) = file::load(&database, clock.now())?;
         let contents = Arc::new(Contents::new(clock.clone(), state));
         let (sender, waiting) = mpsc::channel(WAITING);
+        let in_trouble = Arc::new(AtomicBool::new(true));
         let writer = Writer {
             device,
             engine: Engine::Open(database),
@@ -85,6 +89,8 @@ impl DiskStore {
             waiting,
             carried: VecDeque::new(),
             more_ended: true,
+            scarce: false,
+            in_trouble: in_trouble.clone(),
         };
         let thread = thread::Builder::new().name("disk-store".into()).spawn(|| {
             if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
@@ -95,6 +101,7 @@ impl DiskStore {
             contents,
             writes: Some(sender),
             writer: Some(thread),
+            in_trouble,
             _lock: lock,
         })
     }
@@ -111,7 +118,10 @@ impl DiskStore {
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::Unavailable("the disk store's writer has ended")),
-            Err(_) => Err(StoreError::Unavailable("the disk did not answer in time")),
+            Err(_) => {
+                self.in_trouble.store(true, Ordering::Release);
+                Err(StoreError::Unavailable("the disk did not answer in time"))
+            }
         }
     }
 }
@@ -120,6 +130,13 @@ impl DiskStore {
 impl EntryStore for DiskStore {
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
         Ok(self.contents.begin(ledger))
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        if !self.in_trouble.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.ask(Write::Room).await
     }
 
     async fn publish(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use symbolon_core::{Entry, EntryKey, GrantId, Mark, Record, Stored, Tombstone, UnixTime};
 
-use super::contents::{Contents, OVERHEAD, State};
+use super::contents::{Contents, OVERHEAD, ROOM, State};
 use super::{Begun, ENTRY_MARGIN, EntryStore, LedgerKey, Published, Round, StoreError};
 use crate::clock::Clock;
 
@@ -30,6 +30,11 @@ impl MemoryStore {
 impl EntryStore for MemoryStore {
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
         Ok(self.contents.begin(ledger))
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        let (_, state) = self.contents.now();
+        state.room_for(ROOM, self.max_bytes)
     }
 
     async fn publish(
@@ -123,18 +128,24 @@ mod tests {
     // ST-10
     #[tokio::test]
     async fn when_full_it_refuses_entries_and_never_revocations() {
-        let (store, clock) = store(OVERHEAD + 300);
         let (key, entry) = conformance::entry(1);
+        let (store, clock) = store(2 * OVERHEAD + entry.as_bytes().len());
         let expires_at = clock.now().plus(Duration::from_secs(60));
+        assert_eq!(store.check_room().await, Ok(()));
         assert_eq!(
             store.publish(key, &entry, expires_at).await,
             Ok(Published::Inserted)
         );
+        store
+            .put_grant([2; 32], GrantId::random_grant(), expires_at)
+            .await
+            .unwrap();
         let (other, entry) = conformance::entry(2);
         assert_eq!(
             store.publish(other, &entry, expires_at).await,
             Err(StoreError::Full)
         );
+        assert_eq!(store.check_room().await, Err(StoreError::Full));
         assert_eq!(
             store
                 .put_grant([1; 32], GrantId::random_grant(), expires_at)

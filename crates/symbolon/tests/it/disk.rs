@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,13 +13,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use symbolon::clock::{Clock as _, ManualClock, SystemClock};
+use symbolon::private_file;
 use symbolon::store::conformance::{entry, record};
 use symbolon::store::{self, DiskStore, EntryStore, LedgerKey, OpenError, Published, StoreError};
 use symbolon_core::{
     Entry, EntryKey, GrantId, Mark, Record, RecordId, Stored, Tombstone, UnixTime, base64url, random, sha256,
 };
 use tokio::task::JoinSet;
+
+use crate::support::{Answer, Api, FakeServer, Program, canary, form, free_port, get, post};
 
 const FOLDER: &str = "SYMBOLON_TEST_STORE";
 const FIRST: &str = "SYMBOLON_TEST_FIRST";
@@ -242,12 +247,22 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
     assert!(told > 0 && whole >= 2, "{told} told, {whole} whole");
 }
 
-/// On a real disk of 32 MiB, in a mount namespace of its own that goes with the process.
 #[test]
 fn a_full_disk_refuses_to_write_and_goes_on_reading() {
+    on_a_small_disk("disk::fill_the_disk");
+}
+
+/// Fault 14, as clients see it.
+#[test]
+fn while_the_disk_is_full_nothing_is_issued_or_revoked_and_tokens_are_good() {
+    on_a_small_disk("disk::serve_on_a_disk_that_fills");
+}
+
+/// Runs that test on a real disk of 32 MiB, in a mount namespace of its own that goes with the process.
+fn on_a_small_disk(test: &str) {
     let place = tempfile::tempdir().unwrap();
     let mount = "mount -t tmpfs -o size=32m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
-    let program = this_test("disk::fill_the_disk");
+    let program = this_test(test);
     let mut errors = String::new();
     for way in ["unshare -m", "unshare -Urm", "sudo -nE unshare -m"] {
         let mut words = way.split(' ');
@@ -355,6 +370,173 @@ async fn fill_the_disk() {
     assert!(matches!(store.get(live[0].0).await, Ok(Stored::Revoked(_))));
     for (key, entry) in &live[1..] {
         assert_eq!(store.get(*key).await, Ok(Stored::Live(entry.clone())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by while_the_disk_is_full_nothing_is_issued_or_revoked_and_tokens_are_good"]
+async fn serve_on_a_disk_that_fills() {
+    let Some(mount) = environment(FOLDER).map(PathBuf::from) else {
+        return;
+    };
+    let served = Served::start(&mount.join("store")).await;
+    let (live, revoked, not_revoked) = (served.token().await, served.token().await, served.token().await);
+    for token in [&live, &revoked, &not_revoked] {
+        assert_eq!(served.call(token).await, 200);
+    }
+
+    // Nearly full: nothing is issued, and what is left is for revocations.
+    let mut filler = File::create(mount.join("filler")).unwrap();
+    filler.write_all(&vec![1; 20 << 20]).unwrap();
+    assert_refused(&served.ask().await);
+    let asked = served.server.asked().len();
+    assert_refused(&served.ask().await);
+    assert_eq!(
+        served.server.asked().len(),
+        asked,
+        "a code that is spent at the server cannot be spent again"
+    );
+    assert_eq!(served.revoke(&revoked).await.status, 200);
+    assert_eq!(served.call(&revoked).await, 401);
+
+    // Full.
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let mut number = 0;
+    loop {
+        let answer = served
+            .revoke_as_operator(&[("jti", &format!("another-{number}"))])
+            .await;
+        if answer.status != 200 {
+            assert_refused(&answer);
+            break;
+        }
+        number += 1;
+        assert!(number < 100_000, "the disk is not full");
+    }
+    assert_refused(&served.revoke(&not_revoked).await);
+    assert_refused(&served.revoke_as_operator(&[("token", &not_revoked)]).await);
+    assert_refused(&served.ask().await);
+    assert_eq!(
+        served
+            .server
+            .asked()
+            .iter()
+            .filter(|asked| asked.path.ends_with("/token"))
+            .count(),
+        asked
+    );
+    for (token, status) in [(&live, 200), (&not_revoked, 200), (&revoked, 401)] {
+        assert_eq!(served.call(token).await, status);
+    }
+
+    // Room again, and no restart.
+    drop(filler);
+    fs::remove_file(mount.join("filler")).unwrap();
+    let issued = loop {
+        let answer = served.ask().await;
+        if answer.status == 200 {
+            break answer.json()["access_token"].as_str().unwrap().to_owned();
+        }
+        assert_refused(&answer);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(served.revoke(&not_revoked).await.status, 200);
+    for (token, status) in [(&live, 200), (&issued, 200), (&not_revoked, 401), (&revoked, 401)] {
+        assert_eq!(served.call(token).await, status);
+    }
+    for said in ["the disk is nearly full", "the disk has room again"] {
+        assert_eq!(served.program.log().matches(said).count(), 1, "{said}");
+    }
+}
+
+fn assert_refused(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{:?}", answer.body);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+/// A running `symbolon serve` before another server, with its store in a folder of the test's.
+struct Served {
+    server: FakeServer,
+    program: Program,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    operator: String,
+    _folder: tempfile::TempDir,
+    _api: Api,
+}
+
+impl Served {
+    async fn start(store: &Path) -> Self {
+        let (fake, api, folder) = (
+            FakeServer::start().await,
+            Api::start().await,
+            tempfile::tempdir().unwrap(),
+        );
+        let operator = base64url::encode(&random::<32>());
+        canary(&operator);
+        private_file::write(&folder.path().join("admin-token"), operator.as_bytes()).unwrap();
+        let issuer = fake.issuer();
+        let [gateway, admin] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let text = format!(
+            "[store]\nkind = \"disk\"\nfolder = \"{store}\"\n\
+             [[issuers]]\nissuer = \"{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+             [token_service]\nmode = \"endpoint\"\nlisten = \"{gateway}\"\nissuer = \"{issuer}\"\n\
+             [gateway]\nlisten = \"{gateway}\"\n\
+             [[gateway.routes]]\npath = \"/orders\"\naudience = \"api\"\nresource_server = \"{api}\"\n\
+             [admin]\nlisten = \"{admin}\"\ntoken = {{ file = \"admin-token\" }}\n",
+            store = store.display(),
+            api = api.url(),
+        );
+        let file = folder.path().join("symbolon.toml");
+        fs::write(&file, text).unwrap();
+        let program = Program::start(&["serve", "--config", file.to_str().unwrap()]);
+        program
+            .logs("listening for HTTP/1.1 without TLS role=\"admin\"")
+            .await;
+        let running = Self {
+            server: fake,
+            program,
+            gateway,
+            admin,
+            operator,
+            _folder: folder,
+            _api: api,
+        };
+        while get(admin, "/ready", &[]).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        running
+    }
+
+    async fn ask(&self) -> Answer {
+        self.server
+            .gives(&self.server.jwt(&json!({ "aud": "api" })), &json!({}));
+        post(self.gateway, "/token", &[], "grant_type=client_credentials").await
+    }
+
+    async fn token(&self) -> String {
+        let answer = self.ask().await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        canary(&token);
+        token
+    }
+
+    async fn call(&self, token: &str) -> u16 {
+        let bearer = format!("Bearer {token}");
+        let answer = get(self.gateway, "/orders/1", &[("authorization", &bearer)]).await;
+        answer.status.as_u16()
+    }
+
+    async fn revoke(&self, token: &str) -> Answer {
+        let parameters = [("token", token), ("client_id", "app")];
+        post(self.gateway, "/revoke", &[], &form(&parameters)).await
+    }
+
+    async fn revoke_as_operator(&self, parameters: &[(&str, &str)]) -> Answer {
+        let bearer = format!("Bearer {}", self.operator);
+        let fields = [("authorization", bearer.as_str())];
+        post(self.admin, "/revoke", &fields, &form(parameters)).await
     }
 }
 

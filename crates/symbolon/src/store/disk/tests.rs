@@ -653,6 +653,62 @@ async fn when_the_disk_is_full_look_ups_go_on_and_writing_does_when_it_is_not() 
 }
 
 #[tokio::test]
+async fn who_asks_for_room_hears_what_publishing_would() {
+    let clock = clock();
+    let (store, disk) = simulated(&clock);
+    let until = in_a_minute(&clock);
+    assert_eq!(store.check_room().await, Ok(()));
+
+    // Scarce.
+    disk.sectors().free = Some(writer::RESERVE - 1);
+    let (key, first) = entry(1);
+    assert_eq!(store.publish(key, &first, until).await, Err(StoreError::Full));
+    assert_eq!(store.check_room().await, Err(StoreError::Full));
+    store.revoke(&[record(1)], None).await.unwrap();
+    assert_eq!(
+        store.check_room().await,
+        Err(StoreError::Full),
+        "a revocation needs less"
+    );
+    disk.sectors().free = None;
+    assert_eq!(store.check_room().await, Ok(()));
+
+    // Gone.
+    disk.sectors().full = true;
+    let mut number = 2;
+    while store
+        .publish(entry(number).0, &entry(number).1, until)
+        .await
+        .is_ok()
+    {
+        number += 1;
+    }
+    assert_eq!(store.check_room().await, Err(StoreError::Full));
+    disk.sectors().full = false;
+    assert_eq!(
+        store.check_room().await,
+        Err(StoreError::Full),
+        "it is not tried all the time"
+    );
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.check_room().await, Ok(()));
+    assert_eq!(store.publish(key, &first, until).await, Ok(Published::Inserted));
+
+    // Broken.
+    disk.sectors().broken = true;
+    assert!(
+        store
+            .publish(entry(number).0, &entry(number).1, until)
+            .await
+            .is_err()
+    );
+    assert!(matches!(
+        store.check_room().await,
+        Err(StoreError::Unavailable(_))
+    ));
+}
+
+#[tokio::test]
 async fn the_last_of_the_disk_is_for_revocations() {
     let clock = clock();
     let (store, disk) = simulated(&clock);
