@@ -115,6 +115,7 @@ impl Contents {
             records,
             at_end,
             counts: true,
+            settled: true,
         }
     }
 }
