@@ -31,6 +31,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         let named = issuer.map(|issuer| ("issuer", Zeroizing::new(issuer)));
         Ok([("jti", Zeroizing::new(jti))].into_iter().chain(named).collect())
     };
-    operator.ask("/revoke", form).await?.done("not revoked")?;
+    let answer = operator.ask("/revoke", form).await?;
+    answer.done("not revoked", |said| said["status"] == "revoked")?;
     Ok(show("revoked\n")?)
 }

@@ -53,6 +53,11 @@ const WAITING: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl DiskStore {
+    /// Whether one was made there.
+    pub fn is_in(folder: &Path) -> bool {
+        Folder(folder.to_owned()).path().exists()
+    }
+
     /// Opens the store in `folder`, which is made if it is not there, and reads it. It keeps at most `max_bytes` of
     /// entries, tombstones and ledger, on disk and in memory.
     pub fn open(folder: &Path, max_bytes: usize, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {

@@ -98,7 +98,8 @@ impl Folder {
         told(|| builder().set_check_integrity_on_open(true).open(self.path()))
     }
 
-    fn path(&self) -> PathBuf {
+    /// Its file.
+    pub(super) fn path(&self) -> PathBuf {
         self.0.join("store.redb")
     }
 }
