@@ -93,7 +93,7 @@ pub(super) async fn check(
         });
         findings.wrong(format!(
             "no token for the client: {status}, {}; see its secret, and that it may ask by client_credentials",
-            code.unwrap_or("no error code")
+            code.unwrap_or("neither a token nor an error code")
         ));
         return Ok(());
     };
