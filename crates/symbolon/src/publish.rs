@@ -48,6 +48,7 @@ impl Publisher {
         if !self.revocations.may_issue() {
             return Err(PublishError::NotReady);
         }
+        self.store.check_room().await.map_err(PublishError::Store)?;
         self.store.begin(None).await.map_err(PublishError::Store)
     }
 
