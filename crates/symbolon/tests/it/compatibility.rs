@@ -69,9 +69,9 @@ async fn keycloak() {
     tokio::join!(beside.rotate_keys(), behind.rotate_keys());
     tokio::join!(endpoint.takes_new_keys(&table), origin.takes_new_keys(&table));
 
-    let (before, before_too) = tokio::join!(endpoint.tokens(), origin.tokens());
     drop(shared);
     let mut keycloak = Keycloak::alone().await.unwrap();
+    let (before, before_too) = tokio::join!(endpoint.tokens(), origin.tokens());
     keycloak.stop();
     tokio::join!(
         endpoint.goes_on(&table, &before, 504),
