@@ -117,6 +117,11 @@ impl RecordId {
         &self.0
     }
 
+    /// Its first eight octets: enough to tell the record that kills a token from all others that are held.
+    pub fn start(&self) -> u64 {
+        u64::from_be_bytes(std::array::from_fn(|at| self.0[at]))
+    }
+
     /// Whether it names nothing.
     pub fn is_none(&self) -> bool {
         self.0 == [0; 16]

@@ -168,7 +168,11 @@ impl Process {
         // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
         let _ = shared.revocations.view().await;
         process.background.spawn(shared.revocations.clone().follow());
-        process.background.spawn(trim(shared));
+        // A gateway alone only reads.
+        if process.token_service.is_some() || process.admin.is_some() {
+            process.background.spawn(shared.revocations.clone().mend());
+            process.background.spawn(trim(shared));
+        }
         Ok(process)
     }
 

@@ -45,7 +45,7 @@ impl Publisher {
     /// Begins a token request. What is published for it carries the mark, so that a later logout, and not an earlier
     /// one, ends it.
     pub async fn begin(&self) -> Result<Begun, PublishError> {
-        if !self.revocations.is_ready() {
+        if !self.revocations.may_issue() {
             return Err(PublishError::NotReady);
         }
         self.store.begin(None).await.map_err(PublishError::Store)

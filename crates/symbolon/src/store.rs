@@ -126,10 +126,13 @@ pub struct Round {
     pub at_end: bool,
     /// Whether the node that answered is known to be the log's primary, so that what it did not say is not there.
     pub counts: bool,
+    /// Whether the log was appended to since this epoch began: then what it is appended to next lies above all that
+    /// the last epoch had and this one lost (PROTOCOL rule 12).
+    pub settled: bool,
 }
 
 /// The identity of a log. In the process's own memory one per start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub [u8; 16]);
 
 /// The store did not do it.

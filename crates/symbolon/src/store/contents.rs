@@ -113,6 +113,7 @@ impl Contents {
             records,
             at_end,
             counts: true,
+            settled: true,
         }
     }
 }
