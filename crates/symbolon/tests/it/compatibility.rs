@@ -65,7 +65,9 @@ async fn keycloak() {
         return;
     };
     let table = endpoint.table(Keycloak::version()).await;
-    tokio::join!(endpoint.flows(&table, browser), origin.flows(&table, browser));
+    // A server that has just started is slow at its pages. A browser waits longer than the broker does.
+    endpoint.flows(&table, browser).await;
+    origin.flows(&table, browser).await;
     tokio::join!(beside.rotate_keys(), behind.rotate_keys());
     tokio::join!(endpoint.takes_new_keys(&table), origin.takes_new_keys(&table));
 

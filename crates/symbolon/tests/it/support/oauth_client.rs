@@ -149,7 +149,7 @@ impl OauthClient {
         let request = json!({ "scope": scope, "redirect_uri": redirect_uri });
         let url = self.does("begin_log_in", request).await.unwrap();
         let callback = browser.open(url.as_str().unwrap()).await;
-        assert!(callback.starts_with(&redirect_uri));
+        assert!(callback.starts_with(&redirect_uri), "it ended at {callback}");
         canary(&parameter(&callback, "code"));
         self.does("end_log_in", json!({ "callback": callback })).await
     }
