@@ -360,7 +360,6 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
-            ..Places::default()
         }),
     };
     let listen = match public_url {
