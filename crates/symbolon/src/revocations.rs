@@ -2,20 +2,25 @@
 //!
 //! Reading the log is the proof of freshness: nobody has to write for a reader to know that it missed nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use symbolon_core::{BegunAt, EntryKey, Name, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
+use symbolon_core::{
+    BegunAt, EntryKey, KeptJwt, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt,
+};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::store::{EntryStore, StoreError};
 
 mod follower;
+mod held;
 mod records;
 
+pub(crate) use self::held::Held;
 pub use follower::{Asked, Follower, View};
+pub use held::Checked;
 pub use records::Records;
 
 /// How late a revocation may be seen.
@@ -36,16 +41,15 @@ pub struct Revocations {
     clock: Arc<dyn Clock>,
     secrets: Secrets,
     follower: Mutex<Follower>,
-    records: RwLock<Records>,
-    /// How often records were added, read before the lock is taken: what has been checked against so many, and most
-    /// of the time there was none, is not checked again.
-    additions: AtomicU64,
+    held: Held,
     /// [`Follower::fresh_at`] in nanoseconds, one more; zero if there is none.
     fresh_at: AtomicU64,
     /// Held by the one attempt to catch up that all share.
     catching_up: tokio::sync::Mutex<()>,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
+    /// Whether the records took more than half of their room the last time.
+    is_half_full: AtomicBool,
 }
 
 /// Who asks, and so how much of the records' room is theirs.
@@ -77,11 +81,11 @@ impl Revocations {
             clock,
             secrets,
             follower: Mutex::default(),
-            records: RwLock::default(),
-            additions: AtomicU64::new(0),
+            held: Held::default(),
             fresh_at: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
             read_to_end: Notify::new(),
+            is_half_full: AtomicBool::new(false),
         }
     }
 
@@ -104,7 +108,11 @@ impl Revocations {
             }
             let now = self.clock.elapsed();
             if now >= forget_at {
-                self.write().forget_ended(self.clock.now());
+                self.change(|records| {
+                    records.forget_ended(self.clock.now());
+                    false
+                });
+                self.crosses_half();
                 forget_at = now + FORGET_EVERY;
             }
         }
@@ -129,7 +137,7 @@ impl Revocations {
             let follower = self.follower();
             (follower.is_complete(), follower.may_issue())
         };
-        if !is_complete || (is_settled && self.read().unseen() == 0) {
+        if !is_complete || (is_settled && self.held.read().unseen() == 0) {
             return Ok(());
         }
         // As long as the log is not settled nothing can be issued: that is not waited with.
@@ -158,7 +166,7 @@ impl Revocations {
     }
 
     fn lacking(&self) -> Vec<Record> {
-        self.read().lacking(self.clock.now()).take(BATCH).collect()
+        self.held.read().lacking(self.clock.now()).take(BATCH).collect()
     }
 
     /// Whether the log has been read to its end once. Nothing is decided before.
@@ -181,31 +189,24 @@ impl Revocations {
         self.view_now()
     }
 
-    /// How often records were added. What was checked when it was the same is not killed by any since.
-    pub fn additions(&self) -> u64 {
-        self.additions.load(Ordering::Acquire)
-    }
-
-    /// Which of the names a record kills, of a token begun then.
-    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: BegunAt) -> Option<RecordType> {
-        let records = self.read();
-        let mut names = names.into_iter();
-        let killed = names.find(|name| records.kill(*name, begun));
-        killed.map(Name::kind)
-    }
-
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
     pub fn kills(&self, jwt: &VerifiedJwt, key: EntryKey) -> Option<RecordType> {
-        if self.additions() == 0 {
+        if self.held.had_none() {
             return None;
         }
         let begun = BegunAt::of(jwt.lineage(), jwt.issued_at());
-        self.kills_any(jwt.names(&self.secrets, key), begun)
+        self.held.kill(jwt.names(&self.secrets, key), begun)
+    }
+
+    /// Whether a record kills what is kept of a token, and of which type. It is looked at only if there were new ones
+    /// since it was the last time.
+    pub fn kills_kept(&self, kept: &KeptJwt, checked: &Checked) -> Option<RecordType> {
+        self.held.kill_kept(kept, checked)
     }
 
     /// Whether that record is held.
     pub fn holds(&self, kind: RecordType, id: RecordId) -> bool {
-        self.read().hold(kind, id)
+        self.held.read().hold(kind, id)
     }
 
     /// Revokes: appends, writes the tombstone, waits as the store does, and then knows it here. Only this makes a
@@ -216,12 +217,12 @@ impl Revocations {
         tombstone: Option<(EntryKey, Tombstone)>,
     ) -> Result<(), StoreError> {
         let last = self.store.revoke(records, tombstone).await?;
-        let mut held = self.write();
-        for record in records {
-            held.learn(last, record);
-        }
-        drop(held);
-        self.added();
+        self.change(|held| {
+            for record in records {
+                held.learn(last, record);
+            }
+            true
+        });
         Ok(())
     }
 
@@ -231,7 +232,7 @@ impl Revocations {
             Asker::Client => self.config.max_bytes,
             Asker::Operator => self.config.max_bytes.saturating_mul(2),
         };
-        self.read().len().saturating_mul(RECORD_BYTES) >= max_bytes
+        self.held.read().len().saturating_mul(RECORD_BYTES) >= max_bytes
     }
 
     async fn catch_up(&self) -> Result<(), StoreError> {
@@ -243,14 +244,28 @@ impl Revocations {
     }
 
     fn view_now(&self) -> View {
-        let age = match self.fresh_at.load(Ordering::Acquire) {
+        View::of_age(self.view_age(), self.config.detect, self.config.tolerate)
+    }
+
+    /// How long ago the last round was sent that counts.
+    pub fn view_age(&self) -> Option<Duration> {
+        match self.fresh_at.load(Ordering::Acquire) {
             0 => None,
             fresh_at => {
                 let now = nanos(self.clock.elapsed()).saturating_add(1);
                 Some(Duration::from_nanos(now.saturating_sub(fresh_at)))
             }
-        };
-        View::of_age(age, self.config.detect, self.config.tolerate)
+        }
+    }
+
+    /// How many records are held.
+    pub fn len(&self) -> usize {
+        self.held.read().len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.held.read().is_empty()
     }
 
     /// One round, and whether it counts.
@@ -259,10 +274,10 @@ impl Revocations {
         let round = self.store.follow(asked.after, wait).await?;
         {
             let mut follower = self.follower();
-            follower.take(&asked, &round, &mut self.write());
-            if !round.records.is_empty() {
-                self.added();
-            }
+            self.change(|records| {
+                follower.take(&asked, &round, records);
+                !round.records.is_empty()
+            });
             // Last: who finds the view fresh finds its records too.
             if let Some(fresh_at) = follower.fresh_at() {
                 let fresh_at = nanos(fresh_at).saturating_add(1);
@@ -275,20 +290,25 @@ impl Revocations {
         Ok(round.counts)
     }
 
-    fn added(&self) {
-        self.additions.fetch_add(1, Ordering::AcqRel);
+    fn change(&self, change: impl FnOnce(&mut Records) -> bool) {
+        if self.held.change(change) && self.crosses_half() {
+            tracing::warn!(
+                max_bytes = self.config.max_bytes,
+                "the records of what was revoked take more than half of their room: when it is full, clients revoke \
+                 nothing more; raise revocations.max_bytes"
+            );
+        }
+    }
+
+    /// Whether the records take more than half of their room now, and did not before (PROTOCOL §5).
+    fn crosses_half(&self) -> bool {
+        let is_half_full = self.held.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
+        let was_half_full = self.is_half_full.swap(is_half_full, Ordering::AcqRel);
+        is_half_full && !was_half_full
     }
 
     fn follower(&self) -> MutexGuard<'_, Follower> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Records> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Records> {
-        self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -298,8 +318,6 @@ fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use async_trait::async_trait;
     use symbolon_core::{Entry, GrantId, Mark, Stored, UnixTime};
 
@@ -362,11 +380,52 @@ mod tests {
             .unwrap();
         revocations.round(Duration::ZERO).await.unwrap();
         clock.advance(Duration::from_secs(9));
-        revocations.write().forget_ended(clock.now());
-        assert_eq!(revocations.read().len(), 2);
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
+        assert_eq!(revocations.held.read().len(), 2);
         clock.advance(Duration::from_secs(1));
-        revocations.write().forget_ended(clock.now());
-        assert_eq!(revocations.read().len(), 1);
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
+        assert_eq!(revocations.held.read().len(), 1);
+    }
+
+    // ST-10, PROTOCOL §5
+    #[tokio::test]
+    async fn when_half_of_the_room_is_taken_that_is_told_once() {
+        let (revocations, store, clock) = follower();
+        let until = clock.now().plus(Duration::from_secs(10));
+        let record = |number| conformance::record_until(until, number);
+        let add = async |number| {
+            let added = record(number);
+            let last = store.revoke(&[added], None).await.unwrap();
+            revocations.change(|records| {
+                records.learn(last, &added);
+                false
+            });
+        };
+        for number in 0..6 {
+            add(number).await;
+            assert!(!revocations.crosses_half(), "{number}");
+        }
+        add(6).await;
+        assert!(revocations.crosses_half());
+        add(7).await;
+        assert!(!revocations.crosses_half(), "it is known");
+
+        clock.advance(Duration::from_secs(10));
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
+        assert!(!revocations.crosses_half());
+        for number in 0..7 {
+            add(number).await;
+        }
+        assert!(revocations.crosses_half(), "it was less in between");
     }
 
     /// A store whose primary dies: the one that follows it has another log, which nobody has appended to yet.

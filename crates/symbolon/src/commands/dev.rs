@@ -142,7 +142,7 @@ impl Common<'_> {
         });
         let issuer = keys::Config {
             issuer,
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: self.arguments.kind(),
             max_lifetime: Duration::from_secs(3600),

@@ -8,7 +8,7 @@ use symbolon::config::Config;
 use symbolon::keys::{self, Location};
 use symbolon::token_service::broker::{self, IdToken, Mode, Places, Unsplittable};
 use symbolon::token_service::{self, Source};
-use symbolon_core::{Algorithm, Profile, TokenKind};
+use symbolon_core::{Algorithm, Profile, Required, TokenKind};
 use url::Url;
 
 use crate::support::{Answer, Deployment, FakeServer, Issuer, canary, eventually, form, get, post};
@@ -90,6 +90,9 @@ impl Brokered {
                 is_at_origin = matches!(config.mode, Mode::Origin { .. });
             });
             config.issuers[0].tokens = kind;
+            // Seen to where tokens are published, whatever a profile asks.
+            let required = &mut config.issuers[0].profile.required;
+            required.to_mut().retain(|what| *what != Required::Jti);
         })
         .await;
         Self {
@@ -149,7 +152,7 @@ impl Brokered {
 fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut broker::Config)) {
     config.issuers = vec![keys::Config {
         issuer: server.issuer(),
-        profile: Profile::Rfc9068,
+        profile: Profile::RFC9068,
         algorithms: vec![Algorithm::Es256],
         tokens: TokenKind::Salted,
         max_lifetime: Duration::from_secs(3600),

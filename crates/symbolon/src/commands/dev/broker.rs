@@ -80,7 +80,7 @@ impl Common<'_> {
     pub(super) fn before(self, server: &Server<'_>) -> Result<Config, url::ParseError> {
         let issuer = keys::Config {
             issuer: server.issuer.clone(),
-            profile: server.arguments.profile,
+            profile: server.arguments.profile.clone(),
             algorithms: server.arguments.issuer_algorithms.clone(),
             tokens: self.arguments.kind(),
             max_lifetime: MAX_LIFETIME,

@@ -98,6 +98,30 @@ impl Deployment {
         deployment
     }
 
+    /// Ends the process and starts another one on the same folder, store and clock, with other settings.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = settings(&self.api, self.data.path());
+        // Its issuer stays who it is, wherever it listens.
+        let issuer = &self.process.issuers.configs().next().unwrap().issuer;
+        config.issuers[0].issuer.clone_from(issuer);
+        config.token_service.as_mut().unwrap().listen = ([127, 0, 0, 1], 0).into();
+        minting(&mut config).issuer = config.issuers[0].issuer.parse().unwrap();
+        change(&mut config);
+        self.process.stop().await;
+        let process = Process::start(config, self.store.clone(), self.clock.clone())
+            .await
+            .unwrap();
+        let deployment = Self {
+            token_service: process.token_service.unwrap(),
+            gateway: process.gateway.unwrap(),
+            admin: process.admin.unwrap(),
+            process,
+            ..self
+        };
+        deployment.api.trust(&deployment.jwks().await);
+        deployment
+    }
+
     /// The folder with its keys.
     pub fn data(&self) -> &std::path::Path {
         self.data.path()
@@ -172,7 +196,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         },
         issuers: vec![keys::Config {
             issuer: issuer.clone(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
             max_lifetime: Duration::from_secs(3600),

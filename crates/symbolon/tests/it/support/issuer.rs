@@ -43,7 +43,7 @@ impl Issuer {
     pub fn config(&self) -> keys::Config {
         keys::Config {
             issuer: NAME.into(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
             max_lifetime: Duration::from_secs(3600),
