@@ -35,7 +35,7 @@ struct Server {
 
 const KEYCLOAK: Server = Server {
     name: "Keycloak",
-    profile: Profile::Keycloak,
+    profile: Profile::KEYCLOAK,
     machines: &["service", "es", "at-jwt"],
     has_at_hash: true,
     has_userinfo: true,
@@ -43,7 +43,7 @@ const KEYCLOAK: Server = Server {
 
 const OIDC_PROVIDER: Server = Server {
     name: "oidc-provider",
-    profile: Profile::Rfc9068,
+    profile: Profile::RFC9068,
     machines: &["service", "es"],
     has_at_hash: false,
     has_userinfo: false,
@@ -135,7 +135,8 @@ impl Fronted {
         public_url: Option<&str>,
     ) -> Option<Self> {
         let deployment =
-            Deployment::start_with(|config| front(config, issuer, at, public_url, server.profile)).await;
+            Deployment::start_with(|config| front(config, issuer, at, public_url, server.profile.clone()))
+                .await;
         let has_keys = || {
             let policy = deployment.process.issuers.policy();
             policy.rules.issuers().all(|issuer| issuer.keys.is_some())
@@ -359,7 +360,6 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
-            ..Places::default()
         }),
     };
     let listen = match public_url {
