@@ -47,6 +47,7 @@
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
+mod accepted;
 mod algorithm;
 pub mod base64url;
 mod crypto;
@@ -64,13 +65,16 @@ mod token;
 mod vectors;
 mod verify;
 
+pub use accepted::{AcceptedJwt, Keeper, KeptJwt};
 pub use algorithm::Algorithm;
 pub use crypto::equal_in_constant_time;
 pub use entry::{Entry, EntryError, OpenEntry, SplitError, Stored, Tombstone};
 pub use jwk::{JwkSet, JwkSetError, Provenance, SkipReason, Skipped};
 pub use jwt::{JwtError, MAX_SIGNING_INPUT, UnverifiedJwt};
 pub use profile::{Names, Profile, Required, Typ};
-pub use record::{GrantId, Lineage, Mark, NotARecord, Record, RecordId, RecordType, SessionId};
+pub use record::{
+    BegunAt, GrantId, Lineage, Mark, Name, NotARecord, Record, RecordId, RecordType, SessionId,
+};
 pub use secret::{Secret, SecretError, Secrets};
 pub use signing::{SigningError, SigningKey};
 pub use time::UnixTime;

@@ -5,23 +5,25 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::accepted::Permissions;
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::crypto;
 use crate::entry::{OpenEntry, SplitError};
 use crate::json::{self, Object, Value};
-use crate::jwk::JwkSet;
+use crate::jwk::{JwkSet, KeyId};
 use crate::jwt::UnverifiedJwt;
 use crate::profile::{Names, Profile, Required};
-use crate::record::{Lineage, RecordId, RecordType, SessionId};
-use crate::secret::Secret;
+use crate::record::{Lineage, Name, RecordId, RecordType, SessionId};
+use crate::secret::{Secret, Secrets};
 use crate::time::UnixTime;
-use crate::token::{OpaqueToken, SignatureLengths, TokenKind};
+use crate::token::{EntryKey, OpaqueToken, SignatureLengths, TokenKind};
 
 /// What is accepted: the issuers, and what each may do. A snapshot; new keys make a new one.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +55,7 @@ pub struct IssuerPolicy {
 pub struct VerifiedJwt {
     jwt: UnverifiedJwt,
     issuer: Arc<IssuerPolicy>,
+    key: KeyId,
     claims: Claims,
     lineage: Lineage,
 }
@@ -69,6 +72,7 @@ pub struct Rejected {
 /// What a JWT shows that verifies. Never apart from that JWT.
 struct Seen {
     issuer: Arc<IssuerPolicy>,
+    key: KeyId,
     claims: Claims,
     lineage: Lineage,
 }
@@ -113,9 +117,7 @@ struct Claims {
     client: Option<String>,
     jti: Option<String>,
     session: Option<String>,
-    audiences: Vec<String>,
-    scopes: BTreeSet<String>,
-    confirmation: bool,
+    permissions: Arc<Permissions>,
 }
 
 /// How far `nbf` and `iat` may lie ahead, for clocks that differ (GW-27). `exp` has no leeway.
@@ -138,6 +140,11 @@ impl Policy {
     /// What is accepted of each issuer.
     pub fn issuers(&self) -> impl Iterator<Item = &IssuerPolicy> {
         self.issuers.iter().map(Arc::as_ref)
+    }
+
+    /// What is accepted of that issuer.
+    pub(crate) fn issuer(&self, name: &str) -> Option<&Arc<IssuerPolicy>> {
+        self.issuers.iter().find(|issuer| issuer.issuer == name)
     }
 
     /// The lengths that an opaque token's signature may have.
@@ -183,23 +190,20 @@ impl Policy {
             .get("iss")
             .and_then(Value::as_str)
             .ok_or(Rejection::Issuer)?;
-        let issuer = self
-            .issuers
-            .iter()
-            .find(|issuer| issuer.issuer == unverified_issuer)
-            .ok_or(Rejection::Issuer)?;
+        let issuer = self.issuer(unverified_issuer).ok_or(Rejection::Issuer)?;
         let keys = issuer.keys.as_deref().ok_or(Rejection::KeysUnavailable)?;
-        verify_signature(jwt, &header, &issuer.algorithms, keys)?;
+        let key = verify_signature(jwt, &header, &issuer.algorithms, keys)?;
 
         issuer.profile.check_type(&header, &payload)?;
         let (kind, lineage) = jwt.glued().unwrap_or((issuer.tokens, Lineage::default()));
         if kind != issuer.tokens {
             return Err(Rejection::Kind);
         }
-        let claims = Claims::read(&payload, &issuer.profile)?;
+        let claims = Claims::read(&payload, &issuer.issuer, &issuer.profile)?;
         claims.check_lifetime(now, issuer.max_lifetime)?;
         Ok(Seen {
             issuer: Arc::clone(issuer),
+            key,
             claims,
             lineage,
         })
@@ -211,11 +215,13 @@ impl Seen {
         match seen {
             Ok(Self {
                 issuer,
+                key,
                 claims,
                 lineage,
             }) => Ok(VerifiedJwt {
                 jwt,
                 issuer,
+                key,
                 claims,
                 lineage,
             }),
@@ -224,13 +230,13 @@ impl Seen {
     }
 }
 
-/// Checks the JOSE header and the signature: the part that does not know what is signed.
+/// Checks the JOSE header and the signature, and says whose: the part that does not know what is signed.
 pub(crate) fn verify_signature(
     jwt: &UnverifiedJwt,
     header: &Object,
     algorithms: &[Algorithm],
     keys: &JwkSet,
-) -> Result<(), Rejection> {
+) -> Result<KeyId, Rejection> {
     if let Some(member) = REFUSED_MEMBERS
         .into_iter()
         .find(|member| header.contains_key(*member))
@@ -255,7 +261,7 @@ pub(crate) fn verify_signature(
     if !has_length || !key.verifies(jwt.signing_input().as_bytes(), &signature) {
         return Err(Rejection::Signature);
     }
-    Ok(())
+    Ok(key.id())
 }
 
 pub(crate) fn read_part(part: &str) -> Result<Object, Rejection> {
@@ -288,17 +294,21 @@ impl VerifiedJwt {
 
     /// Whether `audience` is among its audiences.
     pub fn is_for(&self, audience: &str) -> bool {
-        self.claims.audiences.iter().any(|named| named == audience)
+        self.claims
+            .permissions
+            .audiences
+            .iter()
+            .any(|named| named == audience)
     }
 
     /// Whether it has the scope (RFC 6749 §3.3).
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.claims.scopes.contains(scope)
+        self.claims.permissions.scopes.contains(scope)
     }
 
     /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
     pub fn is_sender_constrained(&self) -> bool {
-        self.claims.confirmation
+        self.claims.permissions.confirmation
     }
 
     /// Whether it was issued to that client (RFC 9068 §2.2).
@@ -339,6 +349,31 @@ impl VerifiedJwt {
             || of(&crypto::sha256(self.jwt.signing_input().as_bytes())),
             |jti| of(jti.as_bytes()),
         )
+    }
+
+    /// What it is called in the log, under every secret that is held. `key` is its entry key.
+    pub fn names(&self, secrets: &Secrets, key: EntryKey) -> impl Iterator<Item = Name> {
+        let of_token = (RecordType::Token, RecordId::of_token(key));
+        let others = secrets.iter().flat_map(|secret| self.record_ids(secret));
+        iter::once(of_token)
+            .chain(others)
+            .map(|(kind, id)| Name::of(kind, id))
+    }
+
+    pub(crate) fn permissions(&self) -> &Arc<Permissions> {
+        &self.claims.permissions
+    }
+
+    pub(crate) fn key(&self) -> KeyId {
+        self.key
+    }
+
+    pub(crate) fn signing_input(&self) -> &str {
+        self.jwt.signing_input()
+    }
+
+    pub(crate) fn into_text(self) -> Zeroizing<String> {
+        self.jwt.into_text()
     }
 
     /// Every record, under that secret, that would kill it; a watermark only if it came later.
@@ -382,7 +417,7 @@ impl fmt::Debug for VerifiedJwt {
 }
 
 impl Claims {
-    fn read(payload: &Object, profile: &Profile) -> Result<Self, Rejection> {
+    fn read(payload: &Object, issuer: &str, profile: &Profile) -> Result<Self, Rejection> {
         let named = |name: &str, claim: &'static str| match payload.get(name) {
             None => Ok(None),
             // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
@@ -407,12 +442,15 @@ impl Claims {
             client: first(&profile.client_claims, Required::Client.name())?,
             jti: first(&profile.jti_claims, Required::Jti.name())?,
             session: named("sid", "sid")?,
-            audiences: payload.get("aud").map(audiences).transpose()?.unwrap_or_default(),
-            scopes: scopes(payload, &profile.scope_claims)?,
-            confirmation: payload.contains_key("cnf"),
+            permissions: Arc::new(Permissions {
+                issuer: issuer.to_owned(),
+                audiences: payload.get("aud").map(audiences).transpose()?.unwrap_or_default(),
+                scopes: scopes(payload, &profile.scope_claims)?,
+                confirmation: payload.contains_key("cnf"),
+            }),
         };
         let lacks = |required: &&Required| match required {
-            Required::Audience => claims.audiences.is_empty(),
+            Required::Audience => claims.permissions.audiences.is_empty(),
             Required::Subject => claims.subject.is_none(),
             Required::Client => claims.client.is_none(),
             Required::Jti => claims.jti.is_none(),

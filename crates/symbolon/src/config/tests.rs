@@ -21,6 +21,9 @@ log = "json"
 kind = "memory"
 max_bytes = "1GiB"
 
+[cache]
+max_bytes = "32MiB"
+
 [revocations]
 max_bytes = 1000000
 
@@ -273,6 +276,7 @@ fn every_field_that_is_written_is_read() {
     assert_eq!(secrets, [NEXT_SECRET, SECRET]);
     assert_eq!((config.data, config.log), (at("state"), Format::Json));
     assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 1 << 30));
+    assert_eq!(config.cache.max_bytes, 32 << 20);
     assert_eq!(config.revocations.max_bytes, 1_000_000);
     assert_eq!(config.revocations.detect, Duration::from_millis(500));
     assert_eq!(config.revocations.tolerate, Duration::ZERO);
@@ -388,6 +392,7 @@ fn what_may_be_left_out_has_a_default() {
         (PathBuf::from("etc/symbolon-data"), Format::Text)
     );
     assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 512 << 20));
+    assert_eq!(config.cache.max_bytes, 256 << 20);
     assert_eq!(config.revocations.max_bytes, 64 << 20);
     assert_eq!(config.revocations.detect, Duration::from_secs(2));
     assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
@@ -620,6 +625,8 @@ fn every_table_is_a_table() {
         r#"
         write [store]
             [store] => ¦[[store]]
+        write [cache]
+            [cache] => ¦[[cache]]
         write [revocations]
             [revocations] => ¦[[revocations]]
         write [admin]

@@ -338,6 +338,43 @@ async fn revoke_asks_the_admin_listener() {
     dev.end("-INT").await;
 }
 
+// RV-06
+#[tokio::test]
+async fn revoke_ends_all_that_has_a_name() {
+    let client = "demo";
+    for (by, bites) in [
+        (&["--sub", client][..], true),
+        (&["--client", client], true),
+        (&["--all-of-issuer"], true),
+        (&["--sub", "canary-another"], false),
+        (&["--sid", "canary-session"], false),
+        (&["--grant", "AAECAwQFBgcICQoLDA0ODw"], false),
+    ] {
+        let dev = Dev::start(TokenKind::Salted).await;
+        let token = Shown::read(&dev.shown).token;
+        let admin = format!("http://localhost:{}/", dev.ports[3]);
+        let token_file = dev.data().join("admin-token");
+        let asked = [
+            &[
+                "revoke",
+                "--admin",
+                &admin,
+                "--token-file",
+                token_file.to_str().unwrap(),
+            ],
+            by,
+        ];
+        assert_eq!(success(&Program::run(&asked.concat(), "")), "revoked\n", "{by:?}");
+        let bearer = format!("Bearer {token}");
+        let gateway = ([127, 0, 0, 1], dev.ports[1]).into();
+        let answer = get(gateway, "/hello", &[("authorization", &bearer)]).await;
+        assert_eq!(answer.status, if bites { 401 } else { 200 }, "{by:?}");
+        dev.end("-INT").await;
+    }
+    let two = Program::run(&["revoke", "--token-file", "x", "--sub", "a", "--sid", "b"], "");
+    assert_eq!(two.status.code(), Some(2), "one at a time");
+}
+
 // --- symbolon lookup
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
 use symbolon::token_service::{Client, Paths, Source, mint};
-use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
     sha256,
@@ -188,6 +188,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         secrets: None,
         data: data.to_owned(),
         store: store::Config::Memory { max_bytes: 0 },
+        cache: l1::Config::DEFAULT,
         revocations: revocations::Config {
             max_bytes: 64 * 1024 * 1024,
             detect: Duration::from_secs(2),
@@ -272,6 +273,7 @@ pub struct FaultyStore {
     down: AtomicBool,
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
+    looks: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -282,7 +284,13 @@ impl FaultyStore {
             down: AtomicBool::new(false),
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
+            looks: AtomicUsize::new(0),
         }
+    }
+
+    /// How often it was asked for an entry.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Takes it down, or brings it back.
@@ -339,6 +347,7 @@ impl EntryStore for FaultyStore {
     }
 
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.up()?.get(key).await
     }
 
