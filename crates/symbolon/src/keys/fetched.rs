@@ -15,6 +15,7 @@ use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::json;
 use symbolon_core::{JwkSet, Provenance, UnixTime, base64url, json as strict, sha256};
+use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
 use super::{CLOCKS_DIFFER, Config, Issuers, KeySource, log_skipped};
@@ -87,8 +88,10 @@ const FRESH: Duration = Duration::from_secs(600);
 const FRESHEST: Duration = Duration::from_secs(60);
 const LONGEST_FRESH: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// For metadata and keys together, from a server that drips: a request may wait for it.
-const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long a request waits for an attempt, which goes on without it.
+const WAIT: Duration = Duration::from_secs(3);
+/// The same of a request that cannot be repeated.
+const PATIENT_WAIT: Duration = Duration::from_secs(15);
 const MAX_OCTETS: usize = 256 * 1024;
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -164,13 +167,8 @@ impl Fetched {
     }
 
     async fn fetch(&self) -> Result<(JwkSet, HeaderMap, Vec<u8>), FetchError> {
-        let answer = async {
-            let (url, public) = self.url().await?;
-            get(&self.http, &url, public.as_ref()).await
-        };
-        let (headers, text) = tokio::time::timeout(ATTEMPT, answer)
-            .await
-            .unwrap_or_else(|_| Err(FetchError::new("metadata and keys did not come in time")))?;
+        let (url, public) = self.url().await?;
+        let (headers, text) = get(&self.http, &url, public.as_ref()).await?;
         let set =
             JwkSet::parse(&text, &self.issuer.algorithms, Provenance::Fetched).map_err(FetchError::new)?;
         Ok((set, headers, text))
@@ -212,27 +210,39 @@ impl KeySource for Fetched {
     }
 
     async fn renew(self: Arc<Self>, patient: bool) {
-        let alone = match Arc::clone(&self.asking).try_lock_owned() {
-            Ok(alone) => alone,
-            Err(_) if patient => Arc::clone(&self.asking).lock_owned().await,
-            Err(_) => return,
-        };
-        let attempted_at = self.attempted_at.load(Ordering::Acquire);
-        let is_recent = millis(self.clock.elapsed()) + 1 < attempted_at + millis(BETWEEN);
-        if attempted_at != 0 && is_recent {
-            return;
-        }
-        self.attempted_at
-            .store(millis(self.clock.elapsed()) + 1, Ordering::Release);
-        // A task of its own: a client that does not wait for its answer would spoil the attempt for everybody.
-        let attempt = tokio::spawn(async move {
-            let _alone = alone;
-            if let Err(error) = self.refresh().await {
-                let issuer = &self.issuer.issuer;
-                tracing::warn!(issuer, %error, "keys were not fetched on an unknown kid");
+        let wait = if patient { PATIENT_WAIT } else { WAIT };
+        let attempt = async {
+            let alone = match Arc::clone(&self.asking).try_lock_owned() {
+                Ok(alone) => alone,
+                Err(_) if patient => Arc::clone(&self.asking).lock_owned().await,
+                Err(_) => return,
+            };
+            if self.may_attempt() {
+                // A task of its own: a client that does not wait would spoil the attempt for everybody.
+                let _ = tokio::spawn(self.clone().attempt(alone)).await;
             }
-        });
-        let _ = attempt.await;
+        };
+        let _ = tokio::time::timeout(wait, attempt).await;
+    }
+}
+
+impl Fetched {
+    /// Whether the last attempt was long enough ago; then this is one.
+    fn may_attempt(&self) -> bool {
+        let now = millis(self.clock.elapsed()) + 1;
+        let attempted_at = self.attempted_at.load(Ordering::Acquire);
+        let may = attempted_at == 0 || now >= attempted_at + millis(BETWEEN);
+        if may {
+            self.attempted_at.store(now, Ordering::Release);
+        }
+        may
+    }
+
+    async fn attempt(self: Arc<Self>, _alone: OwnedMutexGuard<()>) {
+        if let Err(error) = self.refresh().await {
+            let issuer = &self.issuer.issuer;
+            tracing::warn!(issuer, %error, "keys were not fetched on an unknown kid");
+        }
     }
 }
 

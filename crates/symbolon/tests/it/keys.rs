@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -19,7 +20,12 @@ use serde_json::json;
 use symbolon::clock::{Clock as _, ManualClock};
 use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{Config, Fetched, Issuers, KeySource as _, Location, Metadata, Source};
-use symbolon_core::{Algorithm, Profile, Rejection, SigningKey, TokenKind, UnixTime, UnverifiedJwt};
+use symbolon::revocations::{self, Revocations};
+use symbolon::revoke::{Found, Revoker};
+use symbolon::store::{EntryStore as _, MemoryStore};
+use symbolon_core::{
+    Algorithm, Lineage, Profile, Rejection, Secret, Secrets, SigningKey, TokenKind, UnixTime, UnverifiedJwt,
+};
 use tokio::sync::watch;
 
 /// An issuer's server, made to fail.
@@ -317,6 +323,36 @@ async fn a_client_that_does_not_wait_spoils_the_attempt_for_nobody() {
     assert_eq!(server.asked(), 2);
 }
 
+// Fault 10: what the server takes its time for comes late, and no request waits for all of it.
+#[tokio::test]
+async fn a_slow_server_holds_up_one_request_and_that_not_for_long() {
+    let (server, data, old, new) = (Server::start().await, tempfile::tempdir().unwrap(), key(), key());
+    server.publish(&[&old]);
+    let view = View::of(&server, data.path()).await;
+    server.publish(&[&old, &new]);
+    server.held.send_replace(true);
+    let waits = async {
+        while server.asked() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(
+            view.verify(&new).await,
+            Err(Rejection::KeysUnavailable),
+            "another waits"
+        );
+        assert_eq!(view.verify(&old).await, Ok(()));
+        // From here on time passes whenever nobody does anything: first the time that a request waits.
+        tokio::time::pause();
+    };
+    let (verdict, ()) = tokio::join!(view.verify(&new), waits);
+    assert_eq!(verdict, Err(Rejection::KeysUnavailable));
+    tokio::time::resume();
+    // The attempt has gone on.
+    server.held.send_replace(false);
+    assert_eq!(view.verify_issued(&new).await, Ok(()));
+    assert_eq!(server.asked(), 2);
+}
+
 // MD-05: what is on disk is the issuer's, from where the settings say, of nobody else's making, and grows old.
 #[tokio::test]
 async fn keys_that_were_kept_are_used_for_what_they_were_fetched_for_and_no_longer() {
@@ -494,4 +530,37 @@ async fn a_token_that_was_issued_a_moment_ago_is_in_doubt_however_its_date_is_wr
     let jwt = key().sign("at+jwt", &claims).unwrap();
     let verdict = view.issuers.verify(jwt, view.clock.now()).await.map(|_| ());
     assert_eq!(verdict, Err(Rejection::KeysUnavailable));
+}
+
+// GW-05: a token whose key is new here is revoked by its `jti` as well, or its twin would live.
+#[tokio::test]
+async fn a_token_of_a_new_key_is_opened_before_it_is_revoked() {
+    let (server, data, old, new) = (Server::start().await, tempfile::tempdir().unwrap(), key(), key());
+    server.publish(&[&old]);
+    let view = View::of(&server, data.path()).await;
+    server.publish(&[&old, &new]);
+    let (clock, secrets) = (
+        view.clock.clone(),
+        Secrets::from(Secret::generate(NonZeroU8::MIN)),
+    );
+    let store = Arc::new(MemoryStore::new(clock.clone(), 1 << 20));
+    let settings = revocations::Config {
+        max_bytes: 1 << 20,
+        detect: Duration::from_secs(2),
+        tolerate: Duration::ZERO,
+    };
+    let revocations = Revocations::new(settings, store.clone(), clock.clone(), secrets.clone());
+    let revoker = Revoker::new(
+        view.issuers.clone(),
+        store.clone(),
+        Arc::new(revocations),
+        secrets.clone(),
+        clock.clone(),
+    );
+    let jwt = view.signed_by(&new);
+    let (token, half) = jwt.split(TokenKind::Salted, Lineage::default()).unwrap();
+    let entry = half.seal(&token, &secrets);
+    let later = clock.now().plus(Duration::from_secs(60));
+    store.publish(token.entry_key(), &entry, later).await.unwrap();
+    assert!(matches!(revoker.find(&token).await, Ok(Found::Live(_))));
 }
