@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -105,6 +105,9 @@ fn a_profile(name: &str) -> Result<Profile, String> {
 
 /// All of standard input, without the line end behind it.
 fn input() -> io::Result<Zeroizing<String>> {
+    if io::stdin().is_terminal() {
+        eprintln!("reading standard input; Ctrl-D ends it");
+    }
     let mut text = Zeroizing::new(String::new());
     io::stdin().lock().take(1024 * 1024).read_to_string(&mut text)?;
     let end = text.trim_end().len();

@@ -2,7 +2,7 @@
 //!
 //! Reading the log is the proof of freshness: nobody has to write for a reader to know that it missed nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Revocations {
     catching_up: tokio::sync::Mutex<()>,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
+    /// Whether the records took more than half of their room the last time.
+    is_half_full: AtomicBool,
 }
 
 /// Who asks, and so how much of the records' room is theirs.
@@ -82,6 +84,7 @@ impl Revocations {
             fresh_at: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
             read_to_end: Notify::new(),
+            is_half_full: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +108,7 @@ impl Revocations {
             let now = self.clock.elapsed();
             if now >= forget_at {
                 self.write().forget_ended(self.clock.now());
+                self.crosses_half();
                 forget_at = now + FORGET_EVERY;
             }
         }
@@ -277,6 +281,20 @@ impl Revocations {
 
     fn added(&self) {
         self.additions.fetch_add(1, Ordering::AcqRel);
+        if self.crosses_half() {
+            tracing::warn!(
+                max_bytes = self.config.max_bytes,
+                "the records of what was revoked take more than half of their room: when it is full, clients revoke \
+                 nothing more; raise revocations.max_bytes"
+            );
+        }
+    }
+
+    /// Whether the records take more than half of their room now, and did not before (PROTOCOL §5).
+    fn crosses_half(&self) -> bool {
+        let is_half_full = self.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
+        let was_half_full = self.is_half_full.swap(is_half_full, Ordering::AcqRel);
+        is_half_full && !was_half_full
     }
 
     fn follower(&self) -> MutexGuard<'_, Follower> {
@@ -298,8 +316,6 @@ fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use async_trait::async_trait;
     use symbolon_core::{Entry, GrantId, Mark, Stored, UnixTime};
 
@@ -367,6 +383,35 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         revocations.write().forget_ended(clock.now());
         assert_eq!(revocations.read().len(), 1);
+    }
+
+    // ST-10, PROTOCOL §5
+    #[tokio::test]
+    async fn when_half_of_the_room_is_taken_that_is_told_once() {
+        let (revocations, store, clock) = follower();
+        let until = clock.now().plus(Duration::from_secs(10));
+        let record = |number| conformance::record_until(until, number);
+        let add = async |number| {
+            let records = [record(number)];
+            let last = store.revoke(&records, None).await.unwrap();
+            revocations.write().learn(last, &records[0]);
+        };
+        for number in 0..6 {
+            add(number).await;
+            assert!(!revocations.crosses_half(), "{number}");
+        }
+        add(6).await;
+        assert!(revocations.crosses_half());
+        add(7).await;
+        assert!(!revocations.crosses_half(), "it is known");
+
+        clock.advance(Duration::from_secs(10));
+        revocations.write().forget_ended(clock.now());
+        assert!(!revocations.crosses_half());
+        for number in 0..7 {
+            add(number).await;
+        }
+        assert!(revocations.crosses_half(), "it was less in between");
     }
 
     /// A store whose primary dies: the one that follows it has another log, which nobody has appended to yet.

@@ -271,12 +271,21 @@ impl Bucket {
 
     /// Takes one, if there is one.
     pub fn take(&mut self, now: Duration, per_second: f64, burst: f64) -> bool {
-        self.level = (self.level + now.saturating_sub(self.filled_at).as_secs_f64() * per_second).min(burst);
+        self.level = self.level_at(now, per_second, burst);
         self.filled_at = now;
         let taken = self.level >= 1.0;
         if taken {
             self.level -= 1.0;
         }
         taken
+    }
+
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Duration, per_second: f64, burst: f64) -> bool {
+        self.level_at(now, per_second, burst) >= burst
+    }
+
+    fn level_at(&self, now: Duration, per_second: f64, burst: f64) -> f64 {
+        (self.level + now.saturating_sub(self.filled_at).as_secs_f64() * per_second).min(burst)
     }
 }

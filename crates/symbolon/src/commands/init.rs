@@ -62,6 +62,12 @@ struct Secrets {
     client: Zeroizing<String>,
 }
 
+/// The store to start with: on disk, in a build that has one there.
+const STORE: &str = if cfg!(feature = "disk") {
+    "kind = \"disk\" ¦ for one process; \"memory\": what it holds is gone with it"
+} else {
+    "kind = \"memory\" ¦ for one process; what it holds is gone with it"
+};
 const FILE: &str = "symbolon.toml";
 const SECRET: &str = "secret";
 const ADMIN_TOKEN: &str = "admin-token";
@@ -120,7 +126,7 @@ secret = {{ file = "{SECRET}" }} ¦ what the store holds is sealed with it; `sym
 data = "data" ¦ what must outlive the process, readable by its owner alone
 
 [store]
-kind = "disk" ¦ for one process; "memory": what it holds is gone with it
+{store}
 
 [[issuers]]
 issuer = {issuer}
@@ -130,6 +136,7 @@ tokens = "salted" ¦ so that a JWT at an API does not hold the client's token
 max_lifetime = "24h" ¦ a longer token is neither published nor accepted
 
 "#,
+            store = STORE,
             issuer = quoted(&self.issuer),
             profile = self.profile.name,
             algorithms = self.algorithms(),

@@ -33,8 +33,8 @@ pub(super) enum Command {
     },
     /// Prints a fresh deployment secret
     Secret {
-        /// Its number; another one than the secret that it is to replace
-        #[arg(long, default_value = "1")]
+        /// Its number, 1 to 255; another one than the secret that it is to replace
+        #[arg(long, default_value = "1", value_parser = a_number)]
         number: NonZeroU8,
     },
     /// Prints a fresh secret for a client, and the line for the token service's settings
@@ -76,6 +76,11 @@ pub(super) fn run(command: Command) -> Outcome {
         }
     };
     Ok(show(&text)?)
+}
+
+fn a_number(text: &str) -> Result<NonZeroU8, String> {
+    text.parse()
+        .map_err(|_| "write a number from 1 to 255".to_owned())
 }
 
 fn signing_algorithm(name: &str) -> Result<Algorithm, String> {

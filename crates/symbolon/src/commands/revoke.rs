@@ -74,6 +74,7 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
             .map(|(name, value)| (name, Zeroizing::new(value)))
             .collect())
     };
-    operator.ask("/revoke", form).await?.done("not revoked")?;
+    let answer = operator.ask("/revoke", form).await?;
+    answer.done("not revoked", |said| said["status"] == "revoked")?;
     Ok(show("revoked\n")?)
 }

@@ -70,6 +70,9 @@ pub(super) fn unusable(error: ReadError) -> String {
     match error {
         ReadError::Io(error) => unreadable(&error),
         ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
+        ReadError::Foreign => {
+            "this file is another user's than this process's: chown it, or run as that user".to_owned()
+        }
     }
 }
 

@@ -1,14 +1,16 @@
 //! The program, as users run it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use symbolon_core::{Secret, SigningKey, TokenKind, base64url, sha256};
 
-use crate::support::{Program, canary, free_port, get};
+use crate::support::{FakeServer, Program, canary, free_port, get};
 
 mod before;
 mod check;
@@ -426,6 +428,65 @@ async fn lookup_asks_the_admin_listener() {
         "symbolon: not looked up (400 Bad Request): that is no opaque token of an issuer here"
     );
     dev.end("-INT").await;
+}
+
+/// Whoever names another listener is not told that a token is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_admin_listener_does_nothing_for_operators() {
+    let server = FakeServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("admin-token");
+    symbolon::private_file::write(&token_file, b"canary-operators-token-with-32-letters").unwrap();
+    canary("canary-operators-token-with-32-letters");
+    let ask = |command: &str, admin: &str| {
+        let arguments = [
+            command,
+            "--admin",
+            admin,
+            "--token-file",
+            token_file.to_str().unwrap(),
+        ];
+        failure(&Program::run(&arguments, "canary-opaque-token"))
+    };
+    let other = "what answers there is no admin listener: see --admin";
+    let admin = format!("http://{}", server.address);
+    server.revocation_answers(StatusCode::OK, "{}");
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (200 OK): {other}")
+    );
+    assert_eq!(
+        ask("lookup", &admin),
+        format!("symbolon: not looked up (200 OK): {other}")
+    );
+    server.revocation_answers(StatusCode::NOT_FOUND, "<html>");
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (404 Not Found): {other}")
+    );
+
+    // What it says without end is not read to its end.
+    let endless = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("http://{}", endless.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = endless.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while stream.write_all(&[b'{'; 4096]).is_ok() {}
+    });
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (200 OK): {other}")
+    );
+
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    assert_eq!(
+        ask("revoke", &nobody),
+        format!(
+            "symbolon: {nobody}/: server unavailable: Connection refused (os error 111); see that the process runs, and \
+             --admin"
+        )
+    );
 }
 
 // --- symbolon schema

@@ -72,9 +72,16 @@ pub(super) async fn check(
     };
     let request = client.request(id, secret.trim(), &metadata, broker, &url)?;
     let http = Forwarder::new(&Roots::of(&url, None))?;
-    let response = http.forward(request, TIMEOUT).await?;
+    let response = match http.forward(request, TIMEOUT).await {
+        Ok(response) => response,
+        Err(error) => {
+            findings.wrong(format!("no token for the client: {url}: {error}"));
+            return Ok(());
+        }
+    };
     let status = response.status();
-    let body = symbolon::http::read(axum::body::Body::new(response.into_body()), MAX_ANSWER).await;
+    let body = symbolon::http::read(axum::body::Body::new(response.into_body()), MAX_ANSWER);
+    let body = tokio::time::timeout(TIMEOUT, body).await.ok().flatten();
     let answer = body
         .and_then(|body| json::parse_object(&body).ok())
         .unwrap_or_default();
@@ -86,7 +93,7 @@ pub(super) async fn check(
         });
         findings.wrong(format!(
             "no token for the client: {status}, {}; see its secret, and that it may ask by client_credentials",
-            code.unwrap_or("no error code")
+            code.unwrap_or("neither a token nor an error code")
         ));
         return Ok(());
     };

@@ -123,12 +123,16 @@ fn check_says_what_a_right_file_is_and_what_to_think_of() {
         .replace("\"origin\"", "\"endpoint\"")
         .replace("id_token = \"pass\"", "id_token = \"drop\"")
         + "[[gateway.routes]]\nhost = \"api.example.com\"\npath = \"/orders\"\nresource_server = \"http://orders:3000\"\n";
-    let endpoint = endpoint.replace("\"signature\"", "\"salted\"");
+    let endpoint = endpoint.replace("\"signature\"", "\"salted\"").replace(
+        "[gateway]",
+        "[gateway]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]",
+    );
     let said = check(&endpoint);
     for said_of in [
         "token service (broker, endpoint), gateway with 1 route, admin\n",
         "note   with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server",
         "note   ID tokens are left out",
+        "note   the gateway believes everybody's X-Forwarded-*",
         "note   route api.example.com/orders has no `audience`",
         "note   route api.example.com/orders: JWTs go to http://orders:3000/ in clear",
     ] {
@@ -157,15 +161,8 @@ async fn check_live_asks_the_server_the_store_and_the_apis() {
     );
     assert!(files_in(checked.folder.path()).len() == 1, "nothing is kept");
 
-    // A store is not made by looking for it.
-    let on_disk = format!("{}[store]\nkind = \"disk\"\n", checked.text);
-    let said = success(&checked.live(&on_disk, &[], ""));
-    let store = checked.folder.path().join("symbolon-data/store");
-    assert!(
-        said.contains(&format!("note   the store will be made in {}", store.display())),
-        "{said}"
-    );
-    assert!(!store.exists() && !said.contains("the store is in memory"));
+    #[cfg(feature = "disk")]
+    no_store_is_made_by_looking_for_it(&checked);
 
     // Each thing that is not there or does not fit, with what to change.
     let nobody = format!("127.0.0.1:{}", free_port());
@@ -219,6 +216,23 @@ async fn check_live_asks_the_server_the_store_and_the_apis() {
         "{said}"
     );
     assert!(said.contains("would send tokens through the browser"), "{said}");
+}
+
+#[cfg(feature = "disk")]
+fn no_store_is_made_by_looking_for_it(checked: &Checked) {
+    let on_disk = format!("{}[store]\nkind = \"disk\"\n", checked.text);
+    let said = success(&checked.live(&on_disk, &[], ""));
+    let store = checked.folder.path().join("symbolon-data/store");
+    assert!(
+        said.contains(&format!("note   the store will be made in {}", store.display())),
+        "{said}"
+    );
+    assert!(!store.exists() && !said.contains("the store is in memory"));
+    // Nor where its folder is there already, as from systemd: who checks may be another user than who serves.
+    symbolon::private_file::write(&store.join("other"), b"").unwrap();
+    let said = success(&checked.live(&on_disk, &[], ""));
+    assert!(said.contains("the store will be made in"), "{said}");
+    assert_eq!(files_in(&store), ["other"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

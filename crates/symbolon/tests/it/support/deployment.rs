@@ -273,6 +273,7 @@ pub struct FaultyStore {
     down: AtomicBool,
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
+    publishes_failed: AtomicUsize,
     looks: AtomicUsize,
 }
 
@@ -284,6 +285,7 @@ impl FaultyStore {
             down: AtomicBool::new(false),
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
+            publishes_failed: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
         }
     }
@@ -306,6 +308,11 @@ impl FaultyStore {
     /// Ends when an entry waits to be let in.
     pub async fn publish_waits(&self) {
         self.publish_waits.notified().await;
+    }
+
+    /// How often it could not let an entry in.
+    pub fn publishes_failed(&self) -> usize {
+        self.publishes_failed.load(Ordering::SeqCst)
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -334,7 +341,11 @@ impl EntryStore for FaultyStore {
             let mut held = self.publishes_held.subscribe();
             held.wait_for(|held| !held).await.unwrap();
         }
-        self.up()?.publish(key, entry, expires_at).await
+        let Ok(store) = self.up() else {
+            self.publishes_failed.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("a test took it down"));
+        };
+        store.publish(key, entry, expires_at).await
     }
 
     async fn put_grant(
