@@ -1345,6 +1345,25 @@ fn where_id_tokens_have_an_at_hash_it_is_said_what_becomes_of_them() {
 }
 
 #[test]
+fn keys_that_come_in_clear_are_told_of() {
+    let folder = Folder::new();
+    for (url, told) in [
+        ("http://keys.example.com/jwks", true),
+        ("https://keys.example.com/jwks", false),
+        ("http://127.0.0.1:8080/jwks", false),
+    ] {
+        let text = FULL.replace("{ file = \"jwks.json\" }", &format!("{{ url = \"{url}\" }}"));
+        let advice = folder.parse(&text).unwrap().advice();
+        let said = format!("keys of https://login.example.net/realms/acme/ come from {url} in clear");
+        assert_eq!(
+            advice.iter().any(|advice| advice.starts_with(&said)),
+            told,
+            "{url}"
+        );
+    }
+}
+
+#[test]
 fn what_is_laxer_than_the_profile_is_said_and_nothing_else() {
     let folder = Folder::new();
     let laxer = |text: &str, settings: &str| {

@@ -156,8 +156,10 @@ impl Fetched {
             set: Arc::new(set),
             fetched_at,
         });
-        let from = self.location.text(&self.issuer.issuer);
-        keep_on_disk(&self.file, &text, &from, fetched_at);
+        let (file, from) = (self.file.clone(), self.location.text(&self.issuer.issuer));
+        // It waits for the disk, which nobody else here has to.
+        let kept = tokio::task::spawn_blocking(move || keep_on_disk(&file, &text, &from, fetched_at));
+        let _ = kept.await;
         Ok(fresh_for)
     }
 
