@@ -100,13 +100,14 @@ impl Issuers {
         Self { sources, current }
     }
 
-    /// Verifies what a client presented. A key that is not known may be new: the issuer is asked again, which the
-    /// request waits for that caused it, and no other (MD-06).
+    /// Verifies what a client presented. A key that is not known may be new, and so may be one under a known name: a
+    /// token service has verified all that is in a store. The issuer is asked again, which the request waits for that
+    /// caused it, and no other (MD-06).
     pub async fn verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
         let verdict = self.policy().rules.try_verify(jwt, now);
         match verdict {
             Err(Rejected {
-                why: Rejection::UnknownKey,
+                why: Rejection::UnknownKey | Rejection::Signature,
                 jwt,
             }) => {
                 self.renew(&jwt, false).await;
@@ -122,7 +123,6 @@ impl Issuers {
         let verdict = self.policy().rules.try_verify_issued(jwt, now);
         match verdict {
             Err(Rejected {
-                // A signature of an issuer that has another key under the same name now.
                 why: Rejection::UnknownKey | Rejection::KeysUnavailable | Rejection::Signature,
                 jwt,
             }) => {
