@@ -20,8 +20,9 @@ use serde_json::json;
 use symbolon::clock::{Clock as _, ManualClock};
 use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{Config, Fetched, Issuers, KeySource as _, Location, Metadata, Source};
-use symbolon::revocations::{self, Revocations};
+use symbolon::revocations;
 use symbolon::revoke::{Found, Revoker};
+use symbolon::shared::Shared;
 use symbolon::store::{EntryStore as _, MemoryStore};
 use symbolon_core::{
     Algorithm, Lineage, Profile, Rejection, Secret, Secrets, SigningKey, TokenKind, UnixTime, UnverifiedJwt,
@@ -564,14 +565,14 @@ async fn a_token_of_a_new_key_is_opened_before_it_is_revoked() {
         detect: Duration::from_secs(2),
         tolerate: Duration::ZERO,
     };
-    let revocations = Revocations::new(settings, store.clone(), clock.clone(), secrets.clone());
-    let revoker = Revoker::new(
+    let shared = Shared::new(
         view.issuers.clone(),
         store.clone(),
-        Arc::new(revocations),
+        settings,
         secrets.clone(),
         clock.clone(),
     );
+    let revoker = Revoker::new(&shared);
     let jwt = view.signed_by(&new);
     let (token, half) = jwt.split(TokenKind::Salted, Lineage::default()).unwrap();
     let entry = half.seal(&token, &secrets);
