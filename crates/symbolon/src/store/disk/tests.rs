@@ -209,6 +209,27 @@ async fn records_outlive_the_entries_that_they_kill_also_where_the_clock_jumps()
     assert_eq!(file::rows(&database).unwrap(), 0);
 }
 
+/// PROTOCOL §6: no other process tells this one what time it is, but its own last write does.
+#[tokio::test]
+async fn a_clock_that_was_set_back_is_told() {
+    let place = Place::new();
+    let behind = |now| {
+        let database = Folder(place.path()).open().unwrap();
+        file::clock_is_behind(&database, now).unwrap()
+    };
+    drop(place.open());
+    let before = UnixTime::from_secs(0);
+    assert_eq!(behind(before), None, "nothing was written yet");
+    let store = place.open();
+    store.revoke(&[record(1)], None).await.unwrap();
+    drop(store);
+    let now = place.clock.now();
+    assert_eq!(behind(now), None);
+    assert_eq!(behind(UnixTime::from_secs(now.as_secs() - 60)), None);
+    let minutes = UnixTime::from_secs(now.as_secs() - 61);
+    assert_eq!(behind(minutes), Some(Duration::from_secs(61)));
+}
+
 #[tokio::test]
 async fn a_clock_that_was_ahead_keeps_no_later_record_from_being_trimmed() {
     let mut place = Place::new();
