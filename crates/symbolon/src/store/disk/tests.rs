@@ -297,7 +297,8 @@ async fn neither_file_nor_memory_grows_over_tokens_that_ended() {
                         .await
                         .unwrap();
                     if at % 4 == 0 {
-                        let record = record_until(until, 0);
+                        // Another each time: one is in a commit once, and the last would wait for a hundred.
+                        let record = record_until(until, u32::try_from(at).unwrap());
                         store.revoke(&[record], Some((key, tombstone))).await.unwrap();
                     }
                 })
@@ -327,7 +328,7 @@ async fn a_revocation_that_is_repeated_moves_in_the_log_and_does_not_fill_it() {
     let place = Place::new();
     let store = Arc::new(place.open());
     let first = store.revoke(&[record(1), record(2)], None).await.unwrap();
-    let repeats: Vec<_> = (0..50)
+    let repeats: Vec<_> = (0..10)
         .map(|_| {
             let store = store.clone();
             tokio::spawn(async move { store.revoke(&[record(1)], None).await.unwrap() })
@@ -337,7 +338,7 @@ async fn a_revocation_that_is_repeated_moves_in_the_log_and_does_not_fill_it() {
         repeat.await.unwrap();
     }
     let last = store.revoke(&[record(1)], None).await.unwrap();
-    assert_eq!(last.counter, first.counter + 51, "an id for each");
+    assert_eq!(last.counter, first.counter + 11, "an id for each");
     let log = log_of(&store).await;
     assert_eq!(log, [(first, record(2)), (last, record(1))]);
     drop(store);
