@@ -94,11 +94,13 @@ pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
 
 /// How an issuer's access tokens look, by its name.
 fn a_profile(name: &str) -> Result<Profile, String> {
-    match name {
-        "rfc9068" => Ok(Profile::Rfc9068),
-        "keycloak" => Ok(Profile::Keycloak),
-        _ => Err("a profile is rfc9068 or keycloak".to_owned()),
-    }
+    let profile = Profile::named(name).cloned();
+    profile.ok_or_else(|| {
+        format!(
+            "a profile is {}",
+            Profile::ALL.map(|profile| profile.name).join(" or ")
+        )
+    })
 }
 
 /// All of standard input, without the line end behind it.

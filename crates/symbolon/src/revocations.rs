@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use symbolon_core::{EntryKey, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
+use symbolon_core::{BegunAt, EntryKey, Name, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ mod follower;
 mod records;
 
 pub use follower::{Asked, Follower, View};
-pub use records::{Begun, Name, Records};
+pub use records::Records;
 
 /// How late a revocation may be seen.
 #[derive(Clone, Debug)]
@@ -191,7 +191,7 @@ impl Revocations {
     }
 
     /// Which of the names a record kills, of a token begun then.
-    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: Begun) -> Option<RecordType> {
+    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: BegunAt) -> Option<RecordType> {
         let records = self.read();
         let mut names = names.into_iter();
         let killed = names.find(|name| records.kill(*name, begun));
@@ -203,16 +203,8 @@ impl Revocations {
         if self.additions() == 0 {
             return None;
         }
-        self.kills_any(self.names(jwt, key), Begun::of(jwt.lineage(), jwt.issued_at()))
-    }
-
-    /// What the token is called in the log, under every secret that is held.
-    pub fn names<'a>(&'a self, jwt: &'a VerifiedJwt, key: EntryKey) -> impl Iterator<Item = Name> + 'a {
-        let of_token = (RecordType::Token, RecordId::of_token(key));
-        let others = self.secrets.iter().flat_map(|secret| jwt.record_ids(secret));
-        std::iter::once(of_token)
-            .chain(others)
-            .map(|(kind, id)| Name::of(kind, id))
+        let begun = BegunAt::of(jwt.lineage(), jwt.issued_at());
+        self.kills_any(jwt.names(&self.secrets, key), begun)
     }
 
     /// Whether that record is held.

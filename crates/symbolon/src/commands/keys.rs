@@ -27,9 +27,9 @@ pub(super) enum Command {
         /// The data folder
         #[arg(long, value_name = "FOLDER")]
         data: PathBuf,
-        /// ES256, `EdDSA` or RS256
-        #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
-        algorithm: Algorithm,
+        /// ES256, `EdDSA` or RS256 [default: that of the key that signs]
+        #[arg(long, value_parser = signing_algorithm)]
+        algorithm: Option<Algorithm>,
     },
     /// Prints a fresh deployment secret
     Secret {
@@ -49,9 +49,18 @@ pub(super) fn run(command: Command) -> Outcome {
             format!("{} with kid {}\n", file.display(), key.kid())
         }
         Command::Rotate { data, algorithm } => {
-            let key = mint::make_next_key(&data, algorithm)?;
+            let present = mint::signing_algorithm(&data)?.unwrap_or(Algorithm::Es256);
+            let key = mint::make_next_key(&data, algorithm.unwrap_or(present))?;
+            let begins = if key.algorithm() == present {
+                "within a minute of the token service's running".to_owned()
+            } else {
+                format!(
+                    "when the token service starts with {} first in `algorithms`",
+                    key.algorithm()
+                )
+            };
             format!(
-                "kid {} is published within a minute of the token service's running, and signs {} minutes later\n",
+                "kid {} is published {begins}, and signs {} minutes later\n",
                 key.kid(),
                 mint::PUBLISHED_BEFORE_USE.as_secs() / 60
             )

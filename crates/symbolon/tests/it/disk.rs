@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use symbolon::clock::{Clock as _, ManualClock, SystemClock};
+use symbolon::clock::{Clock, ManualClock, SystemClock};
 use symbolon::private_file;
 use symbolon::store::conformance::{entry, record};
 use symbolon::store::{self, DiskStore, EntryStore, LedgerKey, OpenError, Published, StoreError};
@@ -90,7 +90,7 @@ fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Ack
 }
 
 async fn check(folder: &Path, acknowledged: &Acknowledged) {
-    let store = DiskStore::open(folder, usize::MAX, Arc::new(SystemClock::start())).unwrap();
+    let store = open(folder, Arc::new(SystemClock::start())).await.unwrap();
     let log: BTreeMap<_, _> = log_of(&store).await.into_iter().collect();
     for (counter, number) in &acknowledged.revoked {
         let id = Mark {
@@ -159,7 +159,7 @@ fn said(line: &[u8]) -> Option<Said> {
 async fn issue_and_revoke() {
     let Some(folder) = environment(FOLDER) else { return };
     let clock = Arc::new(SystemClock::start());
-    let store = DiskStore::open(&PathBuf::from(folder), usize::MAX, clock.clone()).unwrap();
+    let store = open(&PathBuf::from(folder), clock.clone()).await.unwrap();
     let store = Arc::new(store);
     let until = clock.now().plus(HOUR);
     let next = Arc::new(AtomicU64::new(environment(FIRST).unwrap().parse().unwrap()));
@@ -196,7 +196,7 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
     let folder = place.path().join("store");
     let clock = Arc::new(SystemClock::start());
     let until = clock.now().plus(HOUR);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     let mut live = Vec::new();
     for number in 0..60 {
         let (key, entry) = entry(number);
@@ -221,7 +221,7 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
             .chain((1..20).map(|part| octets.len() * part / 20));
         for cut in cuts {
             fs::write(folder.join("store.redb"), &octets[..octets.len() - cut]).unwrap();
-            let store = match DiskStore::open(&folder, usize::MAX, clock.clone()) {
+            let store = match open(&folder, clock.clone()).await {
                 Ok(store) => store,
                 Err(OpenError::Damaged(..)) if cut > 0 => {
                     told += 1;
@@ -299,7 +299,7 @@ async fn fill_the_disk() {
     let folder = mount.join("store");
     let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
     let until = clock.now().plus(HOUR);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     let mut live = Vec::new();
     for number in 0..50 {
         let (key, entry) = entry(number);
@@ -348,7 +348,7 @@ async fn fill_the_disk() {
 
     // A start on a full disk reads as well.
     drop(store);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     assert_eq!(ids(&log_of(&store).await), log);
     assert_eq!(store.get(live[0].0).await, Ok(Stored::Live(live[0].1.clone())));
     // Room again, and no restart.
@@ -365,7 +365,7 @@ async fn fill_the_disk() {
     log.push(revoke(&store, 0, live[0].0, until).await.unwrap());
     drop(store);
 
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     assert_eq!(ids(&log_of(&store).await), log);
     assert!(matches!(store.get(live[0].0).await, Ok(Stored::Revoked(_))));
     for (key, entry) in &live[1..] {
@@ -580,6 +580,18 @@ fn its_folder_may_be_named_from_where_the_process_runs() {
 fn open_what_is_named_in_one_word() {
     let Some(folder) = environment(FOLDER) else { return };
     DiskStore::open(Path::new(&folder), usize::MAX, Arc::new(SystemClock::start())).unwrap();
+}
+
+/// Opens the store. A process that another test is just starting holds for a moment whatever this one has open, its
+/// locks too.
+async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<DiskStore, OpenError> {
+    for _ in 0..2_000 {
+        match DiskStore::open(folder, usize::MAX, clock.clone()) {
+            Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            opened => return opened,
+        }
+    }
+    Err(OpenError::InUse(folder.to_owned()))
 }
 
 /// This program, to run that test alone.
