@@ -9,7 +9,9 @@ use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SplitError, Verif
 
 use tokio::time::Sleep;
 
+use crate::metrics::Metrics;
 use crate::revocations::Revocations;
+use crate::shared::Shared;
 use crate::store::{Begun, EntryStore, LedgerKey, Published, StoreError};
 
 /// Splits and publishes.
@@ -17,6 +19,7 @@ pub struct Publisher {
     store: Arc<dyn EntryStore>,
     revocations: Arc<Revocations>,
     secrets: Secrets,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a token was not handed out.
@@ -37,12 +40,13 @@ pub enum PublishError {
 }
 
 impl Publisher {
-    /// Publishes to `store`, under the newest of `secrets`.
-    pub fn new(store: Arc<dyn EntryStore>, revocations: Arc<Revocations>, secrets: Secrets) -> Self {
+    /// Publishes to the store that is shared, under the newest of the secrets.
+    pub fn new(shared: &Shared) -> Self {
         Self {
-            store,
-            revocations,
-            secrets,
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -96,10 +100,11 @@ impl Publisher {
             },
         };
         // Once more, now that it is published: what was revoked meanwhile is not handed out.
-        match self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
-            Some(kind) => Err(PublishError::Revoked(kind)),
-            None => Ok(token),
+        if let Some(kind) = self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
+            return Err(PublishError::Revoked(kind));
         }
+        self.metrics.issued();
+        Ok(token)
     }
 }
 

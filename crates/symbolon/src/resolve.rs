@@ -12,7 +12,9 @@ use symbolon_core::{
 use crate::clock::Clock;
 use crate::keys::Issuers;
 use crate::l1::{self, Filled, L1};
+use crate::metrics::{Found, Metrics, Snapshot};
 use crate::revocations::{Revocations, View};
+use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
 mod look;
@@ -27,6 +29,7 @@ pub struct Resolver {
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a token was not resolved.
@@ -63,23 +66,17 @@ pub enum Outage {
 }
 
 impl Resolver {
-    /// Looks entries up in `store`, opens them with `secrets`, verifies by the policy of `issuers` and keeps what it
-    /// found in a cache of that size.
-    pub fn new(
-        cache: l1::Config,
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        revocations: Arc<Revocations>,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Looks entries up in the store that is shared, opens them, verifies them and keeps what it found in a cache of
+    /// that size.
+    pub fn new(cache: l1::Config, shared: &Shared) -> Self {
         Self {
-            issuers,
+            issuers: shared.issuers.clone(),
             l1: L1::new(cache),
-            store,
-            revocations,
-            secrets,
-            clock,
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -100,20 +97,23 @@ impl Resolver {
             match self.accept(token, key, &kept) {
                 // Its key has gone from its issuer's set: whether that has another one now is found out below.
                 Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
-                answer => return answer,
+                answer => {
+                    self.metrics.found(Found::Hit);
+                    return answer;
+                }
             }
         }
         if view != View::Fresh {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
-        let kept = match self.l1.fill(key, || self.find(token)).await {
+        let Filled { mut outcome, joined } = self.l1.fill(key, || self.find(token)).await;
+        self.metrics
+            .found(if joined { Found::Joined } else { Found::Filled });
+        if joined && matches!(outcome, Err(Unresolved::Invalid(Invalid::Unknown))) {
             // It may have been published since the look-up began that another one had asked for.
-            Filled {
-                outcome: Err(Unresolved::Invalid(Invalid::Unknown)),
-                joined: true,
-            } => self.find(token).await?,
-            Filled { outcome, .. } => outcome?,
-        };
+            outcome = self.find(token).await;
+        }
+        let kept = outcome?;
         self.accept(token, key, &kept)
     }
 
@@ -150,6 +150,22 @@ impl Resolver {
             Some(jwt) => Ok(jwt),
             None => refuse(Invalid::Unknown.into()),
         }
+    }
+
+    /// How it stands now, for the metrics.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            cached: self.l1.len(),
+            cache_bytes: self.l1.size(),
+            records: self.revocations.len(),
+            ready: self.revocations.is_ready(),
+            view_age: self.revocations.view_age(),
+        }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What logs say in place of the token.

@@ -247,14 +247,28 @@ impl Revocations {
     }
 
     fn view_now(&self) -> View {
-        let age = match self.fresh_at.load(Ordering::Acquire) {
+        View::of_age(self.view_age(), self.config.detect, self.config.tolerate)
+    }
+
+    /// How long ago the last round was sent that counts.
+    pub fn view_age(&self) -> Option<Duration> {
+        match self.fresh_at.load(Ordering::Acquire) {
             0 => None,
             fresh_at => {
                 let now = nanos(self.clock.elapsed()).saturating_add(1);
                 Some(Duration::from_nanos(now.saturating_sub(fresh_at)))
             }
-        };
-        View::of_age(age, self.config.detect, self.config.tolerate)
+        }
+    }
+
+    /// How many records are held.
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.read().is_empty()
     }
 
     /// One round, and whether it counts.

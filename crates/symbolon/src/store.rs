@@ -18,10 +18,12 @@ pub mod conformance;
 mod contents;
 #[cfg(feature = "disk")]
 mod disk;
+mod measured;
 mod memory;
 
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
+pub use measured::Measured;
 pub use memory::MemoryStore;
 
 /// Which store.
