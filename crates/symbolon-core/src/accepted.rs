@@ -438,8 +438,7 @@ mod tests {
         let kept = keeper.keep(&token, &jwt, &secrets(&[1]));
         let payload = jwt.signing_input().split('.').nth(1).unwrap().as_bytes();
         assert!(
-            kept.0
-                .octets
+            kept.octets
                 .windows(16)
                 .all(|window| !payload.windows(16).any(|part| part == window))
         );
