@@ -256,22 +256,49 @@ impl Metadata {
     /// Fetches it from the well-known places, the OAuth one first. The `issuer` in it must be the one that was asked
     /// for (RFC 8414 §3.3).
     pub async fn fetch(http: &Forwarder, issuer: &str, base: Option<&Url>) -> Result<Self, FetchError> {
+        let mut all = Self::fetch_some(http, issuer, base, 1).await?;
+        Ok(all.swap_remove(0))
+    }
+
+    /// Every document that is there: what one leaves out another may have. At least one.
+    pub async fn fetch_all(
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+    ) -> Result<Vec<Self>, FetchError> {
+        Self::fetch_some(http, issuer, base, usize::MAX).await
+    }
+
+    /// The first documents, so many and at least one.
+    async fn fetch_some(
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+        most: usize,
+    ) -> Result<Vec<Self>, FetchError> {
         let public = Url::parse(issuer).map_err(FetchError::new)?;
         let base = base.unwrap_or(&public);
+        let mut all = Vec::new();
         let (mut wrong, mut absent) = (None, FetchError::new("no metadata"));
         for well_known in Self::paths(issuer)? {
             let mut url = base.clone();
             url.set_path(&well_known);
             match get(http, &url, Some(&public)).await {
                 Ok((_, text)) => match Self::read(&text, issuer) {
-                    Ok(metadata) => return Ok(metadata),
+                    Ok(metadata) => all.push(metadata),
                     // Some servers answer every path with something.
                     Err(reason) => wrong = Some(FetchError(format!("the metadata at {url} are {reason}"))),
                 },
                 Err(error) => absent = error,
             }
+            if all.len() == most {
+                break;
+            }
         }
-        Err(wrong.unwrap_or(absent))
+        if all.is_empty() {
+            return Err(wrong.unwrap_or(absent));
+        }
+        Ok(all)
     }
 
     fn read(text: &[u8], issuer: &str) -> Result<Self, String> {
