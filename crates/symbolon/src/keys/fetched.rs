@@ -256,8 +256,8 @@ impl Metadata {
     /// Fetches it from the well-known places, the OAuth one first. The `issuer` in it must be the one that was asked
     /// for (RFC 8414 §3.3).
     pub async fn fetch(http: &Forwarder, issuer: &str, base: Option<&Url>) -> Result<Self, FetchError> {
-        let mut first = Self::fetch_so_many(1, http, issuer, base).await?;
-        Ok(first.remove(0))
+        let mut all = Self::fetch_some(http, issuer, base, 1).await?;
+        Ok(all.swap_remove(0))
     }
 
     /// Every document that is there: what one leaves out another may have. At least one.
@@ -266,39 +266,39 @@ impl Metadata {
         issuer: &str,
         base: Option<&Url>,
     ) -> Result<Vec<Self>, FetchError> {
-        Self::fetch_so_many(usize::MAX, http, issuer, base).await
+        Self::fetch_some(http, issuer, base, usize::MAX).await
     }
 
-    /// So many at the most, and one at least.
-    async fn fetch_so_many(
-        most: usize,
+    /// The first documents, so many and at least one.
+    async fn fetch_some(
         http: &Forwarder,
         issuer: &str,
         base: Option<&Url>,
+        most: usize,
     ) -> Result<Vec<Self>, FetchError> {
         let public = Url::parse(issuer).map_err(FetchError::new)?;
         let base = base.unwrap_or(&public);
-        let mut found = Vec::new();
+        let mut all = Vec::new();
         let (mut wrong, mut absent) = (None, FetchError::new("no metadata"));
         for well_known in Self::paths(issuer)? {
             let mut url = base.clone();
             url.set_path(&well_known);
             match get(http, &url, Some(&public)).await {
                 Ok((_, text)) => match Self::read(&text, issuer) {
-                    Ok(metadata) => found.push(metadata),
+                    Ok(metadata) => all.push(metadata),
                     // Some servers answer every path with something.
                     Err(reason) => wrong = Some(FetchError(format!("the metadata at {url} are {reason}"))),
                 },
                 Err(error) => absent = error,
             }
-            if found.len() >= most {
+            if all.len() == most {
                 break;
             }
         }
-        if found.is_empty() {
+        if all.is_empty() {
             return Err(wrong.unwrap_or(absent));
         }
-        Ok(found)
+        Ok(all)
     }
 
     fn read(text: &[u8], issuer: &str) -> Result<Self, String> {
