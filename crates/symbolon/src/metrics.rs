@@ -18,6 +18,7 @@ pub struct Metrics {
     store: Family<Operation, Histogram>,
     store_failures: Family<Operation, Counter>,
     issued: Counter,
+    id_tokens: Family<IdToken, Counter>,
     revoked: Counter,
     now: Now,
 }
@@ -45,6 +46,11 @@ struct LookUp {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Operation {
     operation: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IdToken {
+    policy: &'static str,
 }
 
 /// How a token was found.
@@ -83,6 +89,7 @@ impl Metrics {
             store: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_05, 2.0, 16))),
             store_failures: Family::default(),
             issued: Counter::default(),
+            id_tokens: Family::default(),
             revoked: Counter::default(),
             now: Now::default(),
             registry: Registry::default(),
@@ -116,6 +123,11 @@ impl Metrics {
             metrics.store_failures.clone(),
         );
         registry.register("issued", "Opaque tokens handed out", metrics.issued.clone());
+        registry.register(
+            "id_tokens",
+            "ID tokens with an at_hash of the JWT, by what became of them: they passed, or were dropped",
+            metrics.id_tokens.clone(),
+        );
         registry.register("revocations", "Revocations acknowledged", metrics.revoked.clone());
         registry.register("cache_tokens", "Tokens in the cache", cached);
         registry.register_with_unit("cache", "What the cache takes", Unit::Bytes, cache_bytes);
@@ -163,6 +175,11 @@ impl Metrics {
     /// An opaque token is handed out.
     pub fn issued(&self) {
         self.issued.inc();
+    }
+
+    /// An ID token came whose `at_hash` is of the JWT, and this became of it.
+    pub fn id_token(&self, policy: &'static str) {
+        self.id_tokens.get_or_create(&IdToken { policy }).inc();
     }
 
     /// A revocation was acknowledged.

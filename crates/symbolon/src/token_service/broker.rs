@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::forward::Forwarder;
 use crate::http::{self, Body};
 use crate::keys::Issuers;
+use crate::metrics::Metrics;
 use crate::publish::Publisher;
 use crate::resolve::Resolver;
 use crate::revoke::Revoker;
@@ -111,6 +112,7 @@ pub struct Broker {
     secrets: Secrets,
     limits: Limits,
     warned_of_at_hash: Once,
+    metrics: Arc<Metrics>,
     clock: Arc<dyn Clock>,
 }
 
@@ -131,6 +133,7 @@ impl Broker {
             secrets: shared.secrets.clone(),
             limits: Limits::default(),
             warned_of_at_hash: Once::new(),
+            metrics: shared.metrics.clone(),
             clock: shared.clock.clone(),
         }
     }

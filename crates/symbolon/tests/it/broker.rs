@@ -395,14 +395,18 @@ async fn what_cannot_be_split_passes_where_that_is_chosen() {
 // BR-15
 #[tokio::test]
 async fn an_id_token_passes_or_is_left_out() {
-    for (choice, there) in [(IdToken::Pass, true), (IdToken::Drop, false)] {
+    for (choice, name, there) in [(IdToken::Pass, "pass", true), (IdToken::Drop, "drop", false)] {
         let brokered = Brokered::start_with(|config| config.id_token = choice).await;
-        brokered.server.gives(
-            &brokered.jwt(),
-            &json!({ "id_token": "e30.eyJhdF9oYXNoIjoieCJ9.c2ln" }),
-        );
-        let answer = brokered.ask(&[("grant_type", "client_credentials")]).await;
-        assert_eq!(answer.json().get("id_token").is_some(), there);
+        for id_token in ["e30.eyJhdF9oYXNoIjoieCJ9.c2ln", "e30.e30.c2ln"] {
+            let further = json!({ "id_token": id_token });
+            brokered.server.gives(&brokered.jwt(), &further);
+            let answer = brokered.ask(&[("grant_type", "client_credentials")]).await;
+            assert_eq!(answer.json().get("id_token").is_some(), there);
+        }
+        let metrics = get(brokered.deployment.admin, "/metrics", &[]).await;
+        let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
+        let counted = format!("symbolon_id_tokens_total{{policy=\"{name}\"}} 1\n");
+        assert!(metrics.contains(&counted), "{metrics}");
     }
 }
 

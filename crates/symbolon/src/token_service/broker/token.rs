@@ -169,10 +169,19 @@ impl Broker {
         if answer.expires_in.is_some_and(|seconds| seconds > lives_for + 60) {
             tracing::warn!("an answer gives its token a longer life than the token has");
         }
-        if has_at_hash && self.config.id_token == IdToken::Pass {
-            self.warned_of_at_hash.call_once(|| {
-                tracing::warn!("ID tokens carry an at_hash of the JWT: clients that check it refuse them");
-            });
+        if !has_at_hash {
+            return;
+        }
+        match self.config.id_token {
+            IdToken::Drop => self.metrics.id_token("drop"),
+            IdToken::Pass => {
+                self.metrics.id_token("pass");
+                self.warned_of_at_hash.call_once(|| {
+                    tracing::warn!(
+                        "ID tokens carry an at_hash of the JWT: clients that check it refuse them"
+                    );
+                });
+            }
         }
     }
 
