@@ -208,13 +208,13 @@ impl Revocations {
             };
             return Ok(());
         }
-        let (epoch, at_end, last) = (round.epoch, round.at_end, round.records.last().map(|(id, _)| *id));
+        let (epoch, at_end, last) = (round.epoch, round.at_end, round.last);
         self.apply(round);
         let mut cursor = self.cursor();
         if cursor.epoch.is_none_or(|known| known == epoch) {
             *cursor = Cursor {
                 epoch: Some(epoch),
-                last: cursor.last.max(last.unwrap_or_default()),
+                last: cursor.last.max(last),
             };
             if at_end {
                 self.fresh_at.fetch_max(sent_at, Ordering::AcqRel);

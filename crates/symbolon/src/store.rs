@@ -43,7 +43,8 @@ pub enum Config {
 }
 
 /// Opens the store that was asked for.
-pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
+#[allow(clippy::unused_async, reason = "some stores have to be asked")]
+pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
     Ok(match config {
         Config::Memory { max_bytes } => Arc::new(MemoryStore::new(clock, *max_bytes)),
         #[cfg(feature = "disk")]
@@ -80,8 +81,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// What is under `key`.
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError>;
 
-    /// Appends `records` to the log, all or none; then writes the tombstone over whatever is under its key; then
-    /// makes sure of both. The answer is the last record's id.
+    /// Appends `records`, or nothing, to the log, all or none; then writes the tombstone over whatever is under its key; then
+    /// makes sure of both. The answer is the log's last id.
     async fn revoke(
         &self,
         records: &[Record],
@@ -93,6 +94,11 @@ pub trait EntryStore: Send + Sync + 'static {
 
     /// Forgets records that were appended before that time. Their ids are not used again.
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
+
+    /// The time by the store's own clock. None: it is in this process, and so is its clock.
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// The beginning of a token request.
@@ -120,12 +126,17 @@ pub enum Published {
 pub struct Round {
     /// Which log this is. Another one is read from its beginning.
     pub epoch: Epoch,
-    /// Records after the cursor, in order, each with the id under which it stands.
+    /// Records after the cursor, in order, each with the id under which it stands. Those of one append may share it.
     pub records: Vec<(Mark, Record)>,
+    /// The last id that was read, of an append with records or without; if none was, the cursor.
+    pub last: Mark,
     /// Whether nothing stands after them.
     pub at_end: bool,
     /// Whether the node that answered is known to be the log's primary, so that what it did not say is not there.
     pub counts: bool,
+    /// Whether the log was last appended to in this epoch. If not, marks of now may lie below watermarks that were lost
+    /// with the epoch before it.
+    pub settled: bool,
 }
 
 /// The identity of a log. In the process's own memory one per start.

@@ -115,7 +115,12 @@ mod tests {
     async fn it_does_what_every_store_must() {
         conformance::check(|| {
             let (store, clock) = store(usize::MAX);
-            async move { (Arc::new(store) as Arc<dyn EntryStore>, clock) }
+            async move {
+                (
+                    Arc::new(store) as Arc<dyn EntryStore>,
+                    clock as Arc<dyn conformance::Time>,
+                )
+            }
         })
         .await;
     }
