@@ -19,10 +19,14 @@ mod contents;
 #[cfg(feature = "disk")]
 mod disk;
 mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 
 /// Which store.
 #[derive(Clone, Debug)]
@@ -40,10 +44,16 @@ pub enum Config {
         /// Octets of entries before it refuses more. They are on disk and in memory.
         max_bytes: u64,
     },
+    /// In Redis or Valkey, for several processes.
+    #[cfg(feature = "redis")]
+    Redis(Box<redis::Config>),
 }
 
 /// Opens the store that was asked for.
-#[allow(clippy::unused_async, reason = "some stores have to be asked")]
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(clippy::unused_async, reason = "only some stores have to be asked")
+)]
 pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
     Ok(match config {
         Config::Memory { max_bytes } => Arc::new(MemoryStore::new(clock, *max_bytes)),
@@ -52,6 +62,8 @@ pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Entr
             let max_bytes = usize::try_from(*max_bytes).unwrap_or(usize::MAX);
             Arc::new(DiskStore::open(folder, max_bytes, clock)?)
         }
+        #[cfg(feature = "redis")]
+        Config::Redis(config) => Arc::new(RedisStore::open(config).await?),
     })
 }
 
@@ -175,6 +187,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// What is there is no store, or was damaged. It is left as it is.
     Damaged(PathBuf, String),
+    /// Its server is there and will not do before somebody changes something; this says what.
+    Unfit(String),
 }
 
 impl OpenError {
@@ -194,6 +208,7 @@ impl fmt::Display for OpenError {
                 "store in {}: damaged ({reason}); move it away to begin anew: every token issued so far is refused then",
                 folder.display()
             ),
+            Self::Unfit(reason) => write!(f, "store: {reason}"),
         }
     }
 }
