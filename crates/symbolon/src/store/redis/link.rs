@@ -33,6 +33,8 @@ pub(super) struct Purpose {
     pub(super) demands: Arc<Demands>,
     /// How late answers may come.
     pub(super) patience: Duration,
+    /// Whether nothing but a question tells that the primary is none any more: it goes on answering look-ups.
+    pub(super) probes: bool,
 }
 
 /// Where its server is.
@@ -77,6 +79,7 @@ pub(super) enum NoAnswer {
 
 /// So many late answers, one after the other, and nobody waits any more.
 const LATE: u32 = 3;
+const PROBE_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -117,6 +120,7 @@ impl Link {
             known => known,
         };
         match known {
+            State::Up(up) if up.is_late() => Err(StoreError::Unavailable(NOT_IN_TIME)),
             State::Up(up) => Ok(up),
             State::Down(why) => Err(StoreError::Unavailable(why)),
             State::Trying => Err(StoreError::Unavailable("it is not connected yet")),
@@ -180,6 +184,11 @@ impl Up {
         }
     }
 
+    /// Whether so many answers were late that nobody waits for another.
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed) >= LATE
+    }
+
     /// Looks for the server anew: this is not the one, or no more.
     pub(super) fn give_up(&self) {
         self.unwanted.notify_one();
@@ -190,12 +199,12 @@ impl From<NoAnswer> for StoreError {
     fn from(why: NoAnswer) -> Self {
         Self::Unavailable(match why {
             NoAnswer::Lost => "the connection was lost",
-            NoAnswer::Late => NOT_IN_TIME,
+            NoAnswer::Late => "it did not answer in time",
         })
     }
 }
 
-const NOT_IN_TIME: &str = "it did not answer in time";
+const NOT_IN_TIME: &str = "it has not answered in time";
 
 async fn keep(
     purpose: Purpose,
@@ -209,7 +218,13 @@ async fn keep(
         let outcome = if let Ok(outcome) = tokio::time::timeout(purpose.patience, &mut attempt).await {
             outcome
         } else {
-            states.send_replace(State::Down("it cannot be reached"));
+            states.send_if_modified(|state| {
+                let is_waited_for = matches!(state, State::Trying);
+                if is_waited_for {
+                    *state = State::Down("it cannot be reached");
+                }
+                is_waited_for
+            });
             attempt.await
         };
         if let Some(first) = first.take() {
@@ -226,9 +241,9 @@ async fn keep(
                 tokio::select! {
                     () = up.unwanted.notified() => {}
                     () = purpose.place.moved(&address) => {}
+                    () = purpose.demoted(&up) => {}
                 }
-                let is_late = up.late.load(Ordering::Relaxed) >= LATE;
-                states.send_replace(if is_late {
+                states.send_replace(if up.is_late() {
                     State::Down(NOT_IN_TIME)
                 } else {
                     State::Trying
@@ -288,6 +303,28 @@ impl Purpose {
             Some(Ok(_)) => Ok(connection),
             Some(Err(error)) => Err(error.into()),
             None => Err(Trouble::Away("it answers too slowly".into())),
+        }
+    }
+}
+
+impl Purpose {
+    /// Ends when the primary is none any more, or gone.
+    async fn demoted(&self, up: &Up) {
+        if !self.probes {
+            return std::future::pending().await;
+        }
+        let mut question = Pipeline::with_capacity(1);
+        question.cmd("INFO").arg("replication");
+        loop {
+            tokio::time::sleep(PROBE_EVERY).await;
+            let answer = match up.send(&question, within(self.patience)).await {
+                Ok(answers) => answers.into_iter().next().and_then(reply::text),
+                Err(NoAnswer::Late) => continue,
+                Err(NoAnswer::Lost) => return,
+            };
+            if !answer.is_some_and(|info| Info(&info).is_primary()) {
+                return;
+            }
         }
     }
 }

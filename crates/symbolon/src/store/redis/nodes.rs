@@ -79,6 +79,7 @@ impl Nodes {
             connector: connector.clone(),
             demands: demands.clone(),
             patience: config.deadline,
+            probes: true,
         };
         let (primaries, outcome) = match &config.servers {
             Servers::Cluster(seeds) => {
@@ -134,6 +135,7 @@ impl Nodes {
             connector: self.connector.clone(),
             demands: self.demands.clone(),
             patience: self.patience,
+            probes: false,
         })
     }
 
@@ -167,6 +169,7 @@ impl Nodes {
             connector: self.connector.clone(),
             demands: self.demands.clone(),
             patience: self.patience,
+            probes: true,
         };
         let link = Link::keep(purpose.clone());
         let node = Arc::new(Node::new(purpose, link, self.publishing, self.revoking));
@@ -312,6 +315,7 @@ impl Node {
         Purpose {
             name,
             patience: PATIENCE,
+            probes: false,
             ..self.purpose.clone()
         }
     }
