@@ -19,7 +19,7 @@ use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
 use crate::resolve::{Outage, Resolver, Seen, State as TokenState};
 use crate::revocations::{Asker, Revocations};
-use crate::revoke::Revoker;
+use crate::revoke::{Named, Revoker};
 
 /// The listener for operators. Loopback only.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl fmt::Debug for Token {
 pub struct Admin {
     token: Option<Token>,
     revoker: Arc<Revoker>,
-    resolver: Resolver,
+    resolver: Arc<Resolver>,
     revocations: Arc<Revocations>,
     had_keys: AtomicBool,
 }
@@ -61,7 +61,7 @@ impl Admin {
     pub fn new(
         token: Option<Token>,
         revoker: Arc<Revoker>,
-        resolver: Resolver,
+        resolver: Arc<Resolver>,
         revocations: Arc<Revocations>,
     ) -> Self {
         Self {
@@ -113,24 +113,48 @@ impl Admin {
             return Err(Refused::Operator);
         }
         let form = Form::read(headers, body).await?;
-        match (form.one("token"), form.one("jti")) {
-            (Some(text), None) => {
-                let token = self
-                    .revoker
-                    .parse(text)
-                    .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
-                let found = self.revoker.find(&token).await?;
-                self.revoker.revoke(&token, &found, Asker::Operator).await?;
-                let token = self.revoker.correlation_id(&token);
-                tracing::info!(token, "revoked by an operator");
-            }
-            (None, Some(jti)) => {
-                let issuer = self.issuer(form.one("issuer"))?;
-                self.revoker.revoke_jti(&issuer, jti, Asker::Operator).await?;
-                tracing::info!(issuer, "revoked by an operator, by jti");
-            }
-            _ => return Err(Refused::Request("say one of: token, jti")),
-        }
+        let mut meant = REVOCABLE.iter().filter_map(|name| Some((*name, form.one(name)?)));
+        let (Some((name, value)), None) = (meant.next(), meant.next()) else {
+            return Err(Refused::Request(SAY_WHAT));
+        };
+        let named = match name {
+            "token" => return self.revoke_token(value).await,
+            "grant" => return self.revoke_grant(value).await,
+            "jti" => Named::Jti(value),
+            "sid" => Named::Session(value),
+            "sub" => Named::Subject(value),
+            "client_id" => Named::Client(value),
+            "all" if value == "true" => Named::Everything,
+            _ => return Err(Refused::Request(SAY_WHAT)),
+        };
+        let issuer = self.issuer(form.one("issuer"))?;
+        self.revoker.revoke_named(&issuer, named, Asker::Operator).await?;
+        tracing::info!(issuer, by = name, "revoked by an operator");
+        Ok(())
+    }
+
+    async fn revoke_token(&self, text: &str) -> Result<(), Refused> {
+        let token = self
+            .revoker
+            .parse(text)
+            .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
+        let found = self.revoker.find(&token).await?;
+        self.revoker.revoke(&token, &found, Asker::Operator).await?;
+        let token = self.revoker.correlation_id(&token);
+        tracing::info!(token, "revoked by an operator");
+        Ok(())
+    }
+
+    async fn revoke_grant(&self, text: &str) -> Result<(), Refused> {
+        let octets = base64url::decode(text).and_then(|octets| octets.try_into().ok());
+        let grant = octets
+            .map(RecordId::from_bytes)
+            .filter(|grant| !grant.is_none())
+            .ok_or(Refused::Request(
+                "that is no grant: lookup shows the one of a token",
+            ))?;
+        self.revoker.revoke_grant(grant, Asker::Operator).await?;
+        tracing::info!(by = "grant", "revoked by an operator");
         Ok(())
     }
 
@@ -168,6 +192,10 @@ impl Admin {
         Ok(issuer.to_owned())
     }
 }
+
+/// What an operator can revoke by.
+const REVOCABLE: [&str; 7] = ["token", "grant", "jti", "sid", "sub", "client_id", "all"];
+const SAY_WHAT: &str = "say one of: token, grant, jti, sid, sub, client_id, all=true";
 
 enum Refused {
     Operator,

@@ -29,7 +29,7 @@ pub use schema::SCHEMA;
 use self::gateway::Revocation;
 use self::table::{Reader, Table};
 use self::values::one_of;
-use crate::{admin, keys, revocations, telemetry};
+use crate::{admin, keys, l1, revocations, telemetry};
 
 /// What one process is to do.
 #[derive(Clone, Debug)]
@@ -40,6 +40,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where entries and revocations are kept.
     pub store: crate::store::Config,
+    /// How much is kept of what was looked up.
+    pub cache: l1::Config,
     /// How revocations are followed.
     pub revocations: revocations::Config,
     /// Whose tokens there are.
@@ -108,6 +110,9 @@ fn config(root: &mut Table<'_, '_>) -> Option<Config> {
         };
         store::read(table, &around)
     });
+    let cache = root.table_or_empty("cache", "write [cache]", |table| {
+        table.or("max_bytes", l1::Config::DEFAULT.max_bytes, values::size)
+    });
     let records = root.table_or_empty("revocations", "write [revocations]", |table| {
         table.or("max_bytes", DEFAULT_RECORD_BYTES, values::size)
     });
@@ -122,6 +127,9 @@ fn config(root: &mut Table<'_, '_>) -> Option<Config> {
         secrets,
         data: data?,
         store: store??,
+        cache: l1::Config {
+            max_bytes: cache??.value,
+        },
         revocations: revocations::Config {
             max_bytes: records??.value,
             detect: revocation.detect,

@@ -13,6 +13,7 @@ pub mod private_file;
 pub mod process;
 
 pub mod keys;
+pub mod l1;
 pub mod resolve;
 pub mod revocations;
 pub mod revoke;

@@ -77,13 +77,22 @@ impl Process {
         };
         let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
+        let revocations = Arc::new(Revocations::new(
+            config.revocations,
+            store.clone(),
+            clock.clone(),
+            secrets.clone(),
+        ));
         let shared = Shared {
-            revocations: Arc::new(Revocations::new(
-                config.revocations,
+            resolver: Arc::new(Resolver::new(
+                config.cache,
+                issuers.clone(),
                 store.clone(),
-                clock.clone(),
+                revocations.clone(),
                 secrets.clone(),
+                clock.clone(),
             )),
+            revocations,
             issuers,
             store,
             clock,
@@ -108,14 +117,14 @@ impl Process {
         };
         let gateway = config.gateway.map(|settings| {
             let (listen, places) = (settings.listen, settings.max_connections);
-            let gateway = Gateway::new(settings, Arc::new(shared.resolver())).map_err(StartError::new)?;
+            let gateway = Gateway::new(settings, shared.resolver.clone()).map_err(StartError::new)?;
             Ok::<_, StartError>((listen, places, gateway))
         });
         let admin = config.admin.map(|settings| {
             let admin = Admin::new(
                 settings.token,
                 Arc::new(shared.revoker()),
-                shared.resolver(),
+                shared.resolver.clone(),
                 shared.revocations.clone(),
             );
             (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
@@ -168,7 +177,11 @@ impl Process {
         // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
         let _ = shared.revocations.view().await;
         process.background.spawn(shared.revocations.clone().follow());
-        process.background.spawn(trim(shared));
+        // A gateway alone only reads.
+        if process.token_service.is_some() || process.admin.is_some() {
+            process.background.spawn(shared.revocations.clone().mend());
+            process.background.spawn(trim(shared));
+        }
         Ok(process)
     }
 
@@ -203,6 +216,7 @@ struct Shared {
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    resolver: Arc<Resolver>,
 }
 
 impl Shared {
@@ -225,7 +239,7 @@ impl Shared {
             self.issuers.clone(),
             self.store.clone(),
             self.publisher(),
-            self.resolver(),
+            self.resolver.clone(),
             self.revoker(),
             self.secrets.clone(),
             self.clock.clone(),
@@ -234,16 +248,6 @@ impl Shared {
 
     fn publisher(&self) -> Publisher {
         Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone())
-    }
-
-    fn resolver(&self) -> Resolver {
-        Resolver::new(
-            self.issuers.clone(),
-            self.store.clone(),
-            self.revocations.clone(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        )
     }
 
     fn revoker(&self) -> Revoker {

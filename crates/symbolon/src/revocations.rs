@@ -2,17 +2,21 @@
 //!
 //! Reading the log is the proof of freshness: nobody has to write for a reader to know that it missed nothing.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use symbolon_core::{
-    EntryKey, Lineage, Mark, Record, RecordId, RecordType, Secrets, Tombstone, UnixTime, VerifiedJwt,
-};
+use symbolon_core::{BegunAt, EntryKey, Name, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
+use tokio::sync::Notify;
 
 use crate::clock::Clock;
-use crate::store::{EntryStore, Epoch, Round, StoreError};
+use crate::store::{EntryStore, StoreError};
+
+mod follower;
+mod records;
+
+pub use follower::{Asked, Follower, View};
+pub use records::Records;
 
 /// How late a revocation may be seen.
 #[derive(Clone, Debug)]
@@ -25,43 +29,25 @@ pub struct Config {
     pub tolerate: Duration,
 }
 
-/// What this process knows of the log. Records only ever come; none is forgotten before it ends.
+/// What this process knows of the log.
 pub struct Revocations {
     config: Config,
     store: Arc<dyn EntryStore>,
     clock: Arc<dyn Clock>,
     secrets: Secrets,
-    held: RwLock<HashMap<(RecordType, RecordId), Held>>,
-    /// How many are held, read before the lock is taken: most of the time none is.
-    count: AtomicUsize,
-    /// When the last round that counts was sent, in milliseconds of [`Clock::elapsed`].
+    follower: Mutex<Follower>,
+    records: RwLock<Records>,
+    /// How often records were added, read before the lock is taken: what has been checked against so many, and most
+    /// of the time there was none, is not checked again.
+    additions: AtomicU64,
+    /// [`Follower::fresh_at`] in nanoseconds, one more; zero if there is none.
     fresh_at: AtomicU64,
-    ready: AtomicBool,
-    cursor: Mutex<Cursor>,
     /// Held by the one attempt to catch up that all share.
     catching_up: tokio::sync::Mutex<()>,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Cursor {
-    epoch: Option<Epoch>,
-    last: Mark,
-}
-
-#[derive(Clone, Copy)]
-struct Held {
-    keep_until: UnixTime,
-    before: UnixTime,
-    position: Mark,
-}
-
-/// How much of the log this process has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum View {
-    /// All that was acknowledged `detect` ago or earlier.
-    Fresh,
-    /// Older than that. Nothing is decided on it.
-    Old,
+    /// Told when a round came to the log's end.
+    read_to_end: Notify,
+    /// Whether the records took more than half of their room the last time.
+    is_half_full: AtomicBool,
 }
 
 /// Who asks, and so how much of the records' room is theirs.
@@ -79,6 +65,10 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// Records that have ended are harmless; looking for them takes a walk through all.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// Token services that notice a failover together do not all append the same again.
+const LONGEST_PAUSE_MILLIS: u64 = 200;
+/// Records that are appended again at once.
+const BATCH: usize = 500;
 
 impl Revocations {
     /// Knows nothing yet, and is not ready before it has followed the log to its end.
@@ -88,12 +78,13 @@ impl Revocations {
             store,
             clock,
             secrets,
-            held: RwLock::default(),
-            count: AtomicUsize::new(0),
+            follower: Mutex::default(),
+            records: RwLock::default(),
+            additions: AtomicU64::new(0),
             fresh_at: AtomicU64::new(0),
-            ready: AtomicBool::new(false),
-            cursor: Mutex::default(),
             catching_up: tokio::sync::Mutex::default(),
+            read_to_end: Notify::new(),
+            is_half_full: AtomicBool::new(false),
         }
     }
 
@@ -103,56 +94,122 @@ impl Revocations {
         let mut forget_at = Duration::ZERO;
         loop {
             let wait = if self.is_ready() { longest } else { Duration::ZERO };
-            if let Err(error) = self.round(wait).await {
-                tracing::warn!(%error, "the revocation log cannot be read");
-                tokio::time::sleep(CATCH_UP).await;
+            match self.round(wait).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    tracing::warn!("what answers for the revocation log is not known to be its primary");
+                    tokio::time::sleep(CATCH_UP).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the revocation log cannot be read");
+                    tokio::time::sleep(CATCH_UP).await;
+                }
             }
             let now = self.clock.elapsed();
             if now >= forget_at {
-                self.forget_ended();
+                self.write().forget_ended(self.clock.now());
+                self.crosses_half();
                 forget_at = now + FORGET_EVERY;
             }
         }
     }
 
-    /// Whether the log has been read to its end once. Nothing is decided or issued before.
+    /// Appends what a failover lost and this process still holds, whenever one did; for token services, which may
+    /// write (PROTOCOL rule 12).
+    pub async fn mend(self: Arc<Self>) {
+        loop {
+            let read_to_end = self.read_to_end.notified();
+            if let Err(error) = self.mend_once().await {
+                tracing::warn!(%error, "what the revocation log lost is not in it again");
+                tokio::time::sleep(CATCH_UP).await;
+                continue;
+            }
+            read_to_end.await;
+        }
+    }
+
+    async fn mend_once(&self) -> Result<(), StoreError> {
+        let (is_complete, is_settled) = {
+            let follower = self.follower();
+            (follower.is_complete(), follower.may_issue())
+        };
+        if !is_complete || (is_settled && self.read().unseen() == 0) {
+            return Ok(());
+        }
+        // As long as the log is not settled nothing can be issued: that is not waited with.
+        if is_settled {
+            let [chance, ..] = symbolon_core::random::<1>();
+            let pause = u64::from(chance) * LONGEST_PAUSE_MILLIS / 255;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            self.round(Duration::ZERO).await?;
+        }
+        loop {
+            let batch = self.lacking();
+            let is_settled = self.follower().may_issue();
+            if batch.is_empty() && is_settled {
+                return Ok(());
+            }
+            self.store.revoke(&batch, None).await?;
+            tracing::info!(
+                records = batch.len(),
+                "appended to the revocation log after a failover"
+            );
+            // Another failover, or a node that does not count, is for the next time.
+            if !self.round(Duration::ZERO).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn lacking(&self) -> Vec<Record> {
+        self.read().lacking(self.clock.now()).take(BATCH).collect()
+    }
+
+    /// Whether the log has been read to its end once. Nothing is decided before.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
+        self.fresh_at.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether a token may be issued.
+    pub fn may_issue(&self) -> bool {
+        self.follower().may_issue()
     }
 
     /// How much is known now; after one attempt to catch up, shared by all who find it old.
     pub async fn view(&self) -> View {
-        if !self.is_fresh() {
-            let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
+        let view = self.view_now();
+        if view == View::Fresh {
+            return view;
         }
-        if self.is_fresh() { View::Fresh } else { View::Old }
+        let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
+        self.view_now()
+    }
+
+    /// How often records were added. What was checked when it was the same is not killed by any since.
+    pub fn additions(&self) -> u64 {
+        self.additions.load(Ordering::Acquire)
+    }
+
+    /// Which of the names a record kills, of a token begun then.
+    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: BegunAt) -> Option<RecordType> {
+        let records = self.read();
+        let mut names = names.into_iter();
+        let killed = names.find(|name| records.kill(*name, begun));
+        killed.map(Name::kind)
     }
 
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
     pub fn kills(&self, jwt: &VerifiedJwt, key: EntryKey) -> Option<RecordType> {
-        if self.count.load(Ordering::Acquire) == 0 {
+        if self.additions() == 0 {
             return None;
         }
-        let held = self.held.read().unwrap_or_else(PoisonError::into_inner);
-        let kills = |(kind, id): (RecordType, RecordId)| {
-            let record = held.get(&(kind, id))?;
-            let killed = !kind.is_watermark() || record.is_later_than(jwt.lineage(), jwt.issued_at());
-            killed.then_some(kind)
-        };
-        kills((RecordType::Token, RecordId::of_token(key))).or_else(|| {
-            self.secrets
-                .iter()
-                .flat_map(|secret| jwt.record_ids(secret))
-                .find_map(kills)
-        })
+        let begun = BegunAt::of(jwt.lineage(), jwt.issued_at());
+        self.kills_any(jwt.names(&self.secrets, key), begun)
     }
 
     /// Whether that record is held.
     pub fn holds(&self, kind: RecordType, id: RecordId) -> bool {
-        self.held
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(&(kind, id))
+        self.read().hold(kind, id)
     }
 
     /// Revokes: appends, writes the tombstone, waits as the store does, and then knows it here. Only this makes a
@@ -162,129 +219,109 @@ impl Revocations {
         records: &[Record],
         tombstone: Option<(EntryKey, Tombstone)>,
     ) -> Result<(), StoreError> {
-        self.store.revoke(records, tombstone).await?;
-        if let Err(error) = self.round(Duration::ZERO).await {
-            tracing::warn!(%error, "revoked, but the log cannot be read back");
+        let last = self.store.revoke(records, tombstone).await?;
+        let mut held = self.write();
+        for record in records {
+            held.learn(last, record);
         }
+        drop(held);
+        self.added();
         Ok(())
     }
 
     /// Whether the records that are held leave no room for more: clients may fill `max_bytes`, operators twice that.
     pub fn is_full_for(&self, asker: Asker) -> bool {
-        let limit = match asker {
+        let max_bytes = match asker {
             Asker::Client => self.config.max_bytes,
             Asker::Operator => self.config.max_bytes.saturating_mul(2),
         };
-        self.count.load(Ordering::Acquire).saturating_mul(RECORD_BYTES) >= limit
+        self.read().len().saturating_mul(RECORD_BYTES) >= max_bytes
     }
 
     async fn catch_up(&self) -> Result<(), StoreError> {
         let _alone = self.catching_up.lock().await;
-        if self.is_fresh() {
-            Ok(())
-        } else {
-            self.round(Duration::ZERO).await
-        }
-    }
-
-    fn is_fresh(&self) -> bool {
-        let age = millis(self.clock.elapsed()).saturating_sub(self.fresh_at.load(Ordering::Acquire));
-        self.is_ready() && age <= millis(self.config.detect)
-    }
-
-    /// One round. Rounds may overlap: records are idempotent, and the cursor only moves on.
-    async fn round(&self, wait: Duration) -> Result<(), StoreError> {
-        let after = *self.cursor();
-        let sent_at = millis(self.clock.elapsed());
-        let round = self.store.follow(after.last, wait).await?;
-        if !round.counts {
-            return Ok(());
-        }
-        if after.epoch.is_some_and(|epoch| epoch != round.epoch) {
-            // Another log: what is held stays, and everything in it is read from its beginning.
-            *self.cursor() = Cursor {
-                epoch: Some(round.epoch),
-                last: Mark::default(),
-            };
-            return Ok(());
-        }
-        let (epoch, at_end, last) = (round.epoch, round.at_end, round.last);
-        self.apply(round);
-        let mut cursor = self.cursor();
-        if cursor.epoch.is_none_or(|known| known == epoch) {
-            *cursor = Cursor {
-                epoch: Some(epoch),
-                last: cursor.last.max(last),
-            };
-            if at_end {
-                self.fresh_at.fetch_max(sent_at, Ordering::AcqRel);
-                self.ready.store(true, Ordering::Release);
-            }
+        if self.view_now() != View::Fresh {
+            self.round(Duration::ZERO).await?;
         }
         Ok(())
     }
 
-    fn cursor(&self) -> std::sync::MutexGuard<'_, Cursor> {
-        self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
+    fn view_now(&self) -> View {
+        let age = match self.fresh_at.load(Ordering::Acquire) {
+            0 => None,
+            fresh_at => {
+                let now = nanos(self.clock.elapsed()).saturating_add(1);
+                Some(Duration::from_nanos(now.saturating_sub(fresh_at)))
+            }
+        };
+        View::of_age(age, self.config.detect, self.config.tolerate)
     }
 
-    fn apply(&self, round: Round) {
-        if round.records.is_empty() {
-            return;
+    /// One round, and whether it counts.
+    async fn round(&self, wait: Duration) -> Result<bool, StoreError> {
+        let asked = self.follower().ask(self.clock.elapsed());
+        let round = self.store.follow(asked.after, wait).await?;
+        {
+            let mut follower = self.follower();
+            follower.take(&asked, &round, &mut self.write());
+            if !round.records.is_empty() {
+                self.added();
+            }
+            // Last: who finds the view fresh finds its records too.
+            if let Some(fresh_at) = follower.fresh_at() {
+                let fresh_at = nanos(fresh_at).saturating_add(1);
+                self.fresh_at.fetch_max(fresh_at, Ordering::AcqRel);
+            }
         }
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, record) in round.records {
-            let position = if record.position.is_none() {
-                id
-            } else {
-                record.position
-            };
-            let new = Held {
-                keep_until: record.keep_until,
-                before: record.before,
-                position,
-            };
-            held.entry((record.kind, record.id))
-                .and_modify(|known| known.widen(new))
-                .or_insert(new);
+        if round.counts && round.at_end {
+            self.read_to_end.notify_waiters();
         }
-        self.count.store(held.len(), Ordering::Release);
+        Ok(round.counts)
     }
 
-    fn forget_ended(&self) {
-        let now = self.clock.now();
-        let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|_, record| record.keep_until > now);
-        self.count.store(held.len(), Ordering::Release);
+    fn added(&self) {
+        self.additions.fetch_add(1, Ordering::AcqRel);
+        if self.crosses_half() {
+            tracing::warn!(
+                max_bytes = self.config.max_bytes,
+                "the records of what was revoked take more than half of their room: when it is full, clients revoke \
+                 nothing more; raise revocations.max_bytes"
+            );
+        }
+    }
+
+    /// Whether the records take more than half of their room now, and did not before (PROTOCOL §5).
+    fn crosses_half(&self) -> bool {
+        let is_half_full = self.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
+        let was_half_full = self.is_half_full.swap(is_half_full, Ordering::AcqRel);
+        is_half_full && !was_half_full
+    }
+
+    fn follower(&self) -> MutexGuard<'_, Follower> {
+        self.follower.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Records> {
+        self.records.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Records> {
+        self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
-    /// Whether what has that lineage, or without a mark that `iat`, was begun before this watermark.
-    fn is_later_than(&self, lineage: Lineage, issued_at: UnixTime) -> bool {
-        if lineage.mark.is_none() {
-            issued_at <= self.before
-        } else {
-            lineage.mark < self.position
-        }
-    }
-
-    fn widen(&mut self, other: Self) {
-        self.keep_until = self.keep_until.max(other.keep_until);
-        self.before = self.before.max(other.before);
-        self.position = self.position.max(other.position);
-    }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+fn nanos(span: Duration) -> u64 {
+    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use symbolon_core::{Entry, GrantId, Mark, Stored, UnixTime};
+
     use super::*;
     use crate::clock::ManualClock;
-    use crate::store::{MemoryStore, conformance};
+    use crate::store::{self, Epoch, LedgerKey, MemoryStore, Published, Round, conformance};
 
     fn config() -> Config {
         Config {
@@ -324,7 +361,7 @@ mod tests {
         let (revocations, _, clock) = follower();
         assert_eq!(revocations.view().await, View::Fresh);
         clock.advance(Duration::from_secs(3));
-        assert!(!revocations.is_fresh());
+        assert_eq!(revocations.view_now(), View::Old);
         assert_eq!(revocations.view().await, View::Fresh);
     }
 
@@ -341,35 +378,138 @@ mod tests {
             .unwrap();
         revocations.round(Duration::ZERO).await.unwrap();
         clock.advance(Duration::from_secs(9));
-        revocations.forget_ended();
-        assert_eq!(revocations.count.load(Ordering::Relaxed), 2);
+        revocations.write().forget_ended(clock.now());
+        assert_eq!(revocations.read().len(), 2);
         clock.advance(Duration::from_secs(1));
-        revocations.forget_ended();
-        assert_eq!(revocations.count.load(Ordering::Relaxed), 1);
+        revocations.write().forget_ended(clock.now());
+        assert_eq!(revocations.read().len(), 1);
     }
 
-    #[test]
-    fn a_watermark_kills_what_was_begun_before_it_by_the_logs_order() {
-        let mark = |counter| Mark {
-            milliseconds: 0,
-            counter,
+    // ST-10, PROTOCOL §5
+    #[tokio::test]
+    async fn when_half_of_the_room_is_taken_that_is_told_once() {
+        let (revocations, store, clock) = follower();
+        let until = clock.now().plus(Duration::from_secs(10));
+        let record = |number| conformance::record_until(until, number);
+        let add = async |number| {
+            let records = [record(number)];
+            let last = store.revoke(&records, None).await.unwrap();
+            revocations.write().learn(last, &records[0]);
         };
-        let watermark = Held {
-            keep_until: UnixTime::default(),
-            before: UnixTime::from_secs(100),
-            position: mark(5),
-        };
-        let begun = |mark| Lineage {
-            mark,
-            ..Lineage::default()
-        };
-        let long_ago = UnixTime::from_secs(1);
-        assert!(watermark.is_later_than(begun(mark(4)), UnixTime::from_secs(999)));
-        assert!(
-            !watermark.is_later_than(begun(mark(5)), long_ago),
-            "a login right after the logout"
-        );
-        assert!(watermark.is_later_than(begun(Mark::default()), UnixTime::from_secs(100)));
-        assert!(!watermark.is_later_than(begun(Mark::default()), UnixTime::from_secs(101)));
+        for number in 0..6 {
+            add(number).await;
+            assert!(!revocations.crosses_half(), "{number}");
+        }
+        add(6).await;
+        assert!(revocations.crosses_half());
+        add(7).await;
+        assert!(!revocations.crosses_half(), "it is known");
+
+        clock.advance(Duration::from_secs(10));
+        revocations.write().forget_ended(clock.now());
+        assert!(!revocations.crosses_half());
+        for number in 0..7 {
+            add(number).await;
+        }
+        assert!(revocations.crosses_half(), "it was less in between");
+    }
+
+    /// A store whose primary dies: the one that follows it has another log, which nobody has appended to yet.
+    struct Failover {
+        nodes: [MemoryStore; 2],
+        promoted: AtomicBool,
+        settled: AtomicBool,
+    }
+
+    impl Failover {
+        fn primary(&self) -> &MemoryStore {
+            &self.nodes[usize::from(self.promoted.load(Ordering::Relaxed))]
+        }
+    }
+
+    #[async_trait]
+    impl EntryStore for Failover {
+        async fn begin(&self, ledger: Option<LedgerKey>) -> Result<store::Begun, StoreError> {
+            self.primary().begin(ledger).await
+        }
+
+        async fn publish(
+            &self,
+            key: EntryKey,
+            entry: &Entry,
+            expires_at: UnixTime,
+        ) -> Result<Published, StoreError> {
+            self.primary().publish(key, entry, expires_at).await
+        }
+
+        async fn put_grant(
+            &self,
+            key: LedgerKey,
+            grant: GrantId,
+            expires_at: UnixTime,
+        ) -> Result<(), StoreError> {
+            self.primary().put_grant(key, grant, expires_at).await
+        }
+
+        async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+            self.primary().get(key).await
+        }
+
+        async fn revoke(
+            &self,
+            records: &[Record],
+            tombstone: Option<(EntryKey, Tombstone)>,
+        ) -> Result<Mark, StoreError> {
+            self.settled.store(true, Ordering::Relaxed);
+            self.primary().revoke(records, tombstone).await
+        }
+
+        async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
+            let promoted = u8::from(self.promoted.load(Ordering::Relaxed));
+            let round = self.primary().follow(after, wait).await?;
+            Ok(Round {
+                epoch: Epoch([promoted; 16]),
+                settled: self.settled.load(Ordering::Relaxed),
+                ..round
+            })
+        }
+
+        async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
+            self.primary().trim(appended_before).await
+        }
+    }
+
+    // PROTOCOL rules 7 and 12
+    #[tokio::test]
+    async fn what_a_failover_lost_is_appended_again_and_nothing_issued_before() {
+        let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
+        let node = || MemoryStore::new(clock.clone(), usize::MAX);
+        let store = Arc::new(Failover {
+            nodes: [node(), node()],
+            promoted: AtomicBool::new(false),
+            settled: AtomicBool::new(true),
+        });
+        let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
+        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets);
+        let revocations = Arc::new(revocations);
+        let (lost, replicated) = (conformance::record(1), conformance::record(2));
+        revocations.revoke(&[lost, replicated], None).await.unwrap();
+        revocations.round(Duration::ZERO).await.unwrap();
+        assert!(revocations.may_issue());
+        store.nodes[1].revoke(&[replicated], None).await.unwrap();
+
+        store.promoted.store(true, Ordering::Relaxed);
+        store.settled.store(false, Ordering::Relaxed);
+        revocations.round(Duration::ZERO).await.unwrap();
+        assert!(!revocations.may_issue() && revocations.is_ready());
+        assert!(revocations.holds(RecordType::Jti, lost.id));
+        revocations.round(Duration::ZERO).await.unwrap();
+        assert!(!revocations.may_issue());
+
+        revocations.mend_once().await.unwrap();
+        assert!(revocations.may_issue());
+        let log = store.nodes[1].follow(Mark::default(), Duration::ZERO).await;
+        let records: Vec<_> = log.unwrap().records.iter().map(|(_, record)| *record).collect();
+        assert_eq!(records, [replicated, lost]);
     }
 }

@@ -78,6 +78,12 @@ pub trait EntryStore: Send + Sync + 'static {
     /// Begins a token request: the log's last id now, and what the ledger says of the code or refresh token.
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError>;
 
+    /// Whether an entry would be taken now, as far as that is known. Asked before an authorization server is: a code
+    /// that is spent there cannot be spent again when there is room.
+    async fn check_room(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Keeps `entry` under `key` until a minute after `expires_at`, if nothing is there.
     async fn publish(
         &self,
@@ -104,7 +110,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// One round of reading the log: what stands after `after`, waiting up to `wait` for the first record.
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError>;
 
-    /// Forgets records that were appended before that time. Their ids are not used again.
+    /// Forgets records that were appended before that time and have ended. Their ids are not used again. A store that
+    /// cannot see when a record ends goes by the one alone.
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
 
     /// The time by the store's own clock. None: it is in this process, and so is its clock.
@@ -146,13 +153,13 @@ pub struct Round {
     pub at_end: bool,
     /// Whether the node that answered is known to be the log's primary, so that what it did not say is not there.
     pub counts: bool,
-    /// Whether the log was last appended to in this epoch. If not, marks of now may lie below watermarks that were lost
-    /// with the epoch before it.
+    /// Whether the log was appended to since this epoch began: then what it is appended to next lies above all that
+    /// the last epoch had and this one lost (PROTOCOL rule 12).
     pub settled: bool,
 }
 
 /// The identity of a log. In the process's own memory one per start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Epoch(pub [u8; 16]);
 
 /// The store did not do it.

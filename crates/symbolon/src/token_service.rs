@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use url::Url;
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
@@ -17,8 +16,11 @@ pub mod broker;
 mod client_auth;
 mod metadata;
 pub mod mint;
+mod paths;
 mod revocation;
 mod token;
+
+pub use paths::Paths;
 
 use mint::Mint;
 
@@ -71,50 +73,8 @@ pub struct TokenService {
     publisher: Publisher,
     revoker: Arc<Revoker>,
     limits: revocation::Limits,
+    failures: client_auth::Failures,
     clock: Arc<dyn Clock>,
-}
-
-/// The paths of the endpoints, below the issuer identifier.
-pub struct Paths {
-    /// Token endpoint (RFC 6749 §3.2).
-    pub token: String,
-    /// Revocation endpoint (RFC 7009 §2).
-    pub revocation: String,
-    /// JWK Set (RFC 7517 §5).
-    pub jwks: String,
-    /// Authorization server metadata; its path stands before the issuer's (RFC 8414 §3.1).
-    pub metadata: String,
-}
-
-impl Paths {
-    /// The paths under that issuer identifier.
-    pub fn of(issuer: &Url) -> Self {
-        let base = issuer.path().trim_end_matches('/');
-        Self {
-            token: format!("{base}/token"),
-            revocation: format!("{base}/revoke"),
-            jwks: format!("{base}/jwks"),
-            metadata: format!("/.well-known/oauth-authorization-server{base}"),
-        }
-    }
-
-    /// No paths.
-    pub fn none() -> Self {
-        let none = String::new;
-        Self {
-            token: none(),
-            revocation: none(),
-            jwks: none(),
-            metadata: none(),
-        }
-    }
-
-    /// Whether that is the path of one of the endpoints.
-    pub fn contain(&self, path: &str) -> bool {
-        [&self.token, &self.revocation, &self.jwks, &self.metadata]
-            .into_iter()
-            .any(|endpoint| endpoint == path)
-    }
 }
 
 impl TokenService {
@@ -134,6 +94,7 @@ impl TokenService {
             publisher,
             revoker,
             limits: revocation::Limits::default(),
+            failures: client_auth::Failures::default(),
             clock,
         }
     }

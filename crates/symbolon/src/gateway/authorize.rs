@@ -3,7 +3,7 @@
 use std::fmt;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use symbolon_core::{OpaqueToken, VerifiedJwt};
+use symbolon_core::{AcceptedJwt, OpaqueToken};
 
 use super::{Gateway, Route};
 use crate::resolve::{Outage, Resolver, Unresolved};
@@ -45,9 +45,9 @@ pub struct Credentials<'a> {
 }
 
 impl Gateway {
-    /// Decides about one request on that route. Every way in asks here; nothing else makes a [`VerifiedJwt`] of a
+    /// Decides about one request on that route. Every way in asks here; nothing else makes a [`AcceptedJwt`] of a
     /// request.
-    pub async fn authorize(&self, request: &Credentials<'_>, route: &Route) -> Result<VerifiedJwt, Denied> {
+    pub async fn authorize(&self, request: &Credentials<'_>, route: &Route) -> Result<AcceptedJwt, Denied> {
         let token = match request.bearer_token(&self.resolver) {
             Ok(token) => token,
             Err(denial) => {
@@ -79,7 +79,7 @@ pub struct Denied {
 }
 
 /// The route's policy.
-fn check(jwt: &VerifiedJwt, route: &Route) -> Result<(), Denial> {
+fn check(jwt: &AcceptedJwt, route: &Route) -> Result<(), Denial> {
     if jwt.is_sender_constrained() {
         return Err(Denial::InvalidToken(Reason::SenderConstrained));
     }

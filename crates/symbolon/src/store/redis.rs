@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ mod sentinel;
 mod writer;
 
 use self::connection::{Connector, Trouble, within};
+use self::info::Info;
 use self::keys::Keys;
 use self::link::Link;
 use self::nodes::{Kind, Nodes};
@@ -112,12 +114,12 @@ pub struct RedisStore {
     keys: Keys,
     replicas: Replicas,
     deadline: Duration,
+    /// Whether it refused the last entry for want of room.
+    is_full: AtomicBool,
 }
 
 /// How long a round may take beyond its wait.
 const ROUND: Duration = Duration::from_secs(1);
-/// A round that does not count is not repeated at once.
-const PAUSE: Duration = Duration::from_millis(100);
 const APPEND: &str = include_str!("redis/append.lua");
 
 impl RedisStore {
@@ -143,6 +145,7 @@ impl RedisStore {
             keys: Keys::under(&config.prefix),
             replicas: config.replicas,
             deadline: config.deadline,
+            is_full: AtomicBool::new(false),
         })
     }
 
@@ -219,6 +222,23 @@ impl EntryStore for RedisStore {
         })
     }
 
+    async fn check_room(&self) -> Result<(), StoreError> {
+        // Only who was refused has to ask.
+        if !self.is_full.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let mut command = redis::cmd("INFO");
+        command.arg("memory");
+        let log = self.keys.log();
+        let answer = self.nodes.read(&log, command, within(self.deadline)).await?;
+        let info = reply::text(granted(answer)?).ok_or(STRANGE)?;
+        if !Info(&info).has_room() {
+            return Err(StoreError::Full);
+        }
+        self.is_full.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     async fn publish(
         &self,
         key: EntryKey,
@@ -233,8 +253,10 @@ impl EntryStore for RedisStore {
             .arg("GET")
             .arg("PXAT")
             .arg(ends_at);
-        let found = self.write(&name, Kind::Publish, set).await?;
-        match stored(found)? {
+        let found = self.write(&name, Kind::Publish, set).await;
+        self.is_full
+            .store(found == Err(StoreError::Full), Ordering::Relaxed);
+        match stored(found?)? {
             Stored::Absent => Ok(Published::Inserted),
             Stored::Revoked(_) => Ok(Published::Revoked),
             Stored::Live(present) => {
@@ -330,11 +352,7 @@ impl EntryStore for RedisStore {
         let questions = round::questions(&self.keys, after, wait);
         let answers = up.send(&questions, within(wait + ROUND)).await?;
         self.nodes.learn(&node, &answers);
-        let round = round::read(answers, after, self.replicas.read)?;
-        if !round.counts && !wait.is_zero() {
-            tokio::time::sleep(wait.min(PAUSE)).await;
-        }
-        Ok(round)
+        round::read(answers, after, self.replicas.read)
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! The store in Redis and Valkey, on real servers of both.
 
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,8 +11,8 @@ use symbolon::store::redis::{Account, Address, Config, Replicas, Servers};
 use symbolon::store::{EntryStore, OpenError, Published, RedisStore, StoreError};
 use symbolon_core::{Mark, Record, Stored, Tombstone, UnixTime, base64url, sha256};
 
-use crate::support::free_port;
 use crate::support::redis::{KINDS, Kind, RedisServer, account, config, patiently};
+use crate::support::{Answer, Api, Program, canary, form, free_port, get, post};
 
 async fn open(config: &Config) -> RedisStore {
     RedisStore::open(config).await.unwrap()
@@ -226,7 +228,7 @@ async fn nothing_is_acknowledged_that_the_replicas_do_not_have() {
         store.revoke(&[record(1)], dead).await.unwrap();
 
         let too_few = StoreError::Unavailable("too few of its replicas acknowledged");
-        other.signal("-STOP");
+        other.signal("STOP");
         assert_eq!(store.revoke(&[record(2)], dead).await, Err(too_few.clone()));
         let (second, sealed) = entry(2);
         assert_eq!(
@@ -235,14 +237,14 @@ async fn nothing_is_acknowledged_that_the_replicas_do_not_have() {
             "one replica is enough for it"
         );
 
-        one.signal("-STOP");
+        one.signal("STOP");
         let (third, sealed) = entry(3);
         for _ in 0..2 {
             // The second time it finds its own octets, and they have no more replicas than before.
             assert_eq!(store.publish(third, &sealed, until).await, Err(too_few.clone()));
         }
-        one.signal("-CONT");
-        other.signal("-CONT");
+        one.signal("CONT");
+        other.signal("CONT");
         patiently(
             async || store.publish(third, &sealed, until).await == Ok(Published::Present(sealed.clone())),
             "acknowledged once the replica has it",
@@ -283,14 +285,14 @@ async fn a_failover_begins_another_epoch_and_uses_no_lost_id_again() {
         assert!(before.settled);
 
         // What the replica will never have: it is stopped, and its connection gone.
-        replica.signal("-STOP");
+        replica.signal("STOP");
         primary.ask(&["CLIENT", "KILL", "TYPE", "replica"]).await;
         let mut lost = kept;
         for number in 0..50 {
             lost = store.revoke(&[record(100 + number)], None).await.unwrap();
         }
         primary.kill();
-        replica.signal("-CONT");
+        replica.signal("CONT");
         replica.ask(&["REPLICAOF", "NO", "ONE"]).await;
 
         let store = open(&replica.config()).await;
@@ -376,11 +378,11 @@ async fn the_word_of_a_primary_alone_does_not_count() {
         };
         let moment = Duration::from_millis(10);
         patiently(async || counts(&careful, moment).await, "it has a replica").await;
-        replica.signal("-STOP");
+        replica.signal("STOP");
         patiently(async || !counts(&careful, moment).await, "its replica is gone").await;
         assert!(!counts(&careful, Duration::ZERO).await);
         assert!(counts(&trusting, Duration::ZERO).await);
-        replica.signal("-CONT");
+        replica.signal("CONT");
         patiently(async || counts(&careful, moment).await, "its replica is back").await;
     }
 }
@@ -448,7 +450,7 @@ async fn a_server_that_hangs_is_asked_no_more_until_it_answers() {
         .await;
         server.ask(&["CONFIG", "RESETSTAT"]).await;
 
-        server.signal("-STOP");
+        server.signal("STOP");
         let mut asked = 0;
         while store.get(key).await != Err(StoreError::Unavailable("it has not answered in time")) {
             asked += 1;
@@ -466,7 +468,7 @@ async fn a_server_that_hangs_is_asked_no_more_until_it_answers() {
         assert!(store.publish(key, &sealed, until).await.is_err());
         assert!(store.revoke(&[record(1)], None).await.is_err());
 
-        server.signal("-CONT");
+        server.signal("CONT");
         patiently(
             async || store.get(key).await == Ok(Stored::Live(sealed.clone())),
             "it answers again",
@@ -657,12 +659,15 @@ async fn a_full_server_refuses_writes_and_goes_on_reading() {
         let store = open(&server.config()).await;
         let ((key, sealed), until) = (entry(1), in_an_hour());
         store.publish(key, &sealed, until).await.unwrap();
+        assert_eq!(store.check_room().await, Ok(()));
         server.ask(&["CONFIG", "SET", "maxmemory", "1"]).await;
         let (other, entry) = entry(2);
         assert_eq!(store.publish(other, &entry, until).await, Err(StoreError::Full));
+        assert_eq!(store.check_room().await, Err(StoreError::Full));
         assert_eq!(store.revoke(&[record(1)], None).await, Err(StoreError::Full));
         assert_eq!(store.get(key).await, Ok(Stored::Live(sealed)));
         server.ask(&["CONFIG", "SET", "maxmemory", "0"]).await;
+        assert_eq!(store.check_room().await, Ok(()));
         assert_eq!(store.publish(other, &entry, until).await, Ok(Published::Inserted));
         store.revoke(&[record(1)], None).await.unwrap();
     }
@@ -1120,5 +1125,183 @@ async fn a_cluster_is_followed_where_its_slots_go() {
             panic!("it is part of a Cluster")
         };
         assert!(reason.contains("write `cluster`"), "{reason}");
+    }
+}
+
+/// A token service and a gateway, each a program of its own, over one server.
+struct TwoPrograms {
+    folder: tempfile::TempDir,
+    token_service: SocketAddr,
+    gateway: SocketAddr,
+    secret: String,
+}
+
+impl TwoPrograms {
+    const CLIENT: &str = "canary-client-of-two";
+
+    fn new(server: &RedisServer, api: &Api) -> Self {
+        let local = || SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let (token_service, gateway) = (local(), local());
+        let secret = base64url::encode(&symbolon_core::random::<32>());
+        let deployment = symbolon_core::Secret::generate(std::num::NonZeroU8::MIN);
+        for known in [Self::CLIENT, &secret, &deployment.expose()] {
+            canary(known);
+        }
+        let (url, address, hash) = (
+            api.url(),
+            server.address(),
+            base64url::encode(&sha256(secret.as_bytes())),
+        );
+        // Not even a slow machine is to be late here: that is for other tests.
+        let shared = format!(
+            r#"
+            secret = {{ file = "secret" }}
+            [store]
+            kind = "redis"
+            url = "{address}"
+            deadline = "10s"
+            [[issuers]]
+            issuer = "http://{token_service}"
+            algorithms = ["ES256"]
+            tokens = "salted"
+            max_lifetime = "1h"
+            "#
+        );
+        let issues = format!(
+            r#"
+            [token_service]
+            mode = "mint"
+            listen = "{token_service}"
+            issuer = "http://{token_service}"
+            [[token_service.clients]]
+            id = "{}"
+            secret_sha256 = "{hash}"
+            audiences = ["{url}"]
+            "#,
+            Self::CLIENT
+        );
+        let judges = format!(
+            r#"
+            jwks = {{ url = "http://{token_service}/jwks" }}
+            [gateway]
+            listen = "{gateway}"
+            [[gateway.routes]]
+            path = "/orders"
+            resource_server = "{url}"
+            audience = "{url}"
+            "#
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        write("secret", &deployment.expose());
+        write(
+            "token-service.toml",
+            &format!("data = \"token-service\"\n{shared}{issues}"),
+        );
+        write("gateway.toml", &format!("data = \"gateway\"\n{shared}{judges}"));
+        Self {
+            folder,
+            token_service,
+            gateway,
+            secret,
+        }
+    }
+
+    async fn start(&self, role: &str) -> Program {
+        let file = self.folder.path().join(format!("{role}.toml"));
+        let program = Program::start(&["serve", "--config", file.to_str().unwrap()]);
+        program.logs("listening for HTTP/1.1 without TLS").await;
+        program
+    }
+
+    async fn post(&self, path: &str, parameters: &[(&str, &str)]) -> Answer {
+        let credentials = [("client_id", Self::CLIENT), ("client_secret", &self.secret)];
+        let body = form(&[&credentials, parameters].concat());
+        post(self.token_service, path, &[], &body).await
+    }
+
+    /// A token, once one is given.
+    async fn token(&self) -> String {
+        let mut token = None;
+        patiently(
+            async || {
+                let answer = self.post("/token", &[("grant_type", "client_credentials")]).await;
+                token = answer.json()["access_token"].as_str().map(str::to_owned);
+                token.is_some()
+            },
+            "a token",
+        )
+        .await;
+        let token = token.unwrap();
+        canary(&token);
+        token
+    }
+
+    async fn call(&self, token: &str) -> u16 {
+        let bearer = format!("Bearer {token}");
+        let answer = get(self.gateway, "/orders", &[("authorization", &bearer)]).await;
+        answer.status.as_u16()
+    }
+
+    async fn is_answered(&self, token: &str, status: u16) {
+        patiently(async || self.call(token).await == status, &status.to_string()).await;
+    }
+}
+
+// P1, P2, P3
+#[tokio::test]
+async fn what_one_process_issues_and_revokes_another_accepts_and_refuses() {
+    for kind in KINDS {
+        let Some(mut server) = RedisServer::start(kind, &["--appendfsync", "always"]).await else {
+            return;
+        };
+        let api = Api::start().await;
+        let programs = TwoPrograms::new(&server, &api);
+        let token_service = programs.start("token-service").await;
+        let gateway = programs.start("gateway").await;
+        api.trust(&get(programs.token_service, "/jwks", &[]).await.json());
+
+        let (token, other) = (programs.token().await, programs.token().await);
+        programs.is_answered(&token, 200).await;
+        assert_eq!(
+            programs.call(&other).await,
+            200,
+            "published before it was handed out"
+        );
+        let revoked = programs.post("/revoke", &[("token", &token)]).await;
+        assert_eq!(revoked.status, 200);
+        programs.is_answered(&token, 401).await;
+        assert_eq!(programs.call(&other).await, 200);
+
+        // The store is gone, and comes back: an outage, and then the same as before.
+        server.kill();
+        let unknown = format!("{}.{}", "A".repeat(86), "A".repeat(22));
+        programs.is_answered(&unknown, 503).await;
+        assert_eq!(
+            programs
+                .post("/token", &[("grant_type", "client_credentials")])
+                .await
+                .status,
+            503
+        );
+        assert_eq!(programs.post("/revoke", &[("token", &other)]).await.status, 503);
+        server.run().await;
+        programs.is_answered(&other, 200).await;
+        assert_eq!(programs.call(&token).await, 401);
+        let late = programs.token().await;
+        programs.is_answered(&late, 200).await;
+
+        // Another gateway learns of it from the log.
+        drop(gateway);
+        let revoked = programs.post("/revoke", &[("token", &late)]).await;
+        assert_eq!(revoked.status, 200);
+        let _gateway = programs.start("gateway").await;
+        programs.is_answered(&late, 401).await;
+        assert_eq!(programs.call(&token).await, 401);
+        drop(token_service);
     }
 }

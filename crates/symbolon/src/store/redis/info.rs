@@ -59,6 +59,16 @@ impl Info<'_> {
         self.0.lines().filter(is_replica).filter(counts).count()
     }
 
+    /// Whether it takes more than it has, by its own limit.
+    pub(super) fn has_room(&self) -> bool {
+        let number = |name| self.field(name).and_then(|value| value.parse::<u64>().ok());
+        let limit = number("maxmemory").unwrap_or(0);
+        let counted = number("used_memory")
+            .unwrap_or(0)
+            .saturating_sub(number("mem_not_counted_for_evict").unwrap_or(0));
+        limit == 0 || counted < limit
+    }
+
     fn version(&self) -> (u32, u32) {
         let mut numbers = self
             .field("redis_version")

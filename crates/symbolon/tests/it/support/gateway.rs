@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use symbolon::gateway::{self, Gateway};
 use symbolon::keys::Issuers;
+use symbolon::l1;
 use symbolon::listener::{self, Limits, Stop};
 use symbolon::resolve::Resolver;
 use symbolon::revocations::{self, Revocations};
@@ -60,7 +61,14 @@ impl Deployment {
             self.process.secrets.clone(),
         );
         let revocations = Revocations::new(config, store.clone(), clock.clone(), secrets.clone());
-        let resolver = Resolver::new(issuers, store, Arc::new(revocations), secrets, clock);
+        let resolver = Resolver::new(
+            l1::Config::DEFAULT,
+            issuers,
+            store,
+            Arc::new(revocations),
+            secrets,
+            clock,
+        );
         let gateway = Gateway::new(settings, Arc::new(resolver)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -35,8 +35,7 @@ pub struct RedisServer {
     arguments: Vec<String>,
     environment: Vec<(&'static str, OsString)>,
     _folder: TempDir,
-    running: Option<Server>,
-    pid: String,
+    running: Mutex<Option<Server>>,
     /// The administrator's.
     connection: Mutex<Option<MultiplexedConnection>>,
     client: redis::Client,
@@ -127,8 +126,7 @@ impl RedisServer {
             arguments,
             environment,
             _folder: folder,
-            running: None,
-            pid: String::new(),
+            running: Mutex::new(None),
             connection: Mutex::new(None),
             client: redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap(),
         };
@@ -159,21 +157,19 @@ impl RedisServer {
                 redis::cmd("PING").exec_async(&mut connection).await.is_ok()
             })
             .await;
-        self.running = Some(running);
-        self.pid = self.info("process_id").await;
+        *self.running.lock().unwrap() = Some(running);
     }
 
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
-        self.signal("-KILL");
-        self.running = None;
+        self.signal("KILL");
+        *self.running.lock().unwrap() = None;
         *self.connection.lock().unwrap() = None;
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: &str) {
-        let kill = Command::new("kill").args([signal, &self.pid]).status();
-        assert!(kill.unwrap().success());
+        self.running.lock().unwrap().as_mut().unwrap().signal(signal);
     }
 
     /// Where it is.
