@@ -162,7 +162,6 @@ impl RedisServer {
 
     /// Ends it as a crash does.
     pub fn kill(&mut self) {
-        self.signal("KILL");
         *self.running.lock().unwrap() = None;
         *self.connection.lock().unwrap() = None;
     }
