@@ -22,7 +22,7 @@ pub trait Clock: Send + Sync + 'static {
 }
 
 /// What is to be thought of a clock that others disagree with (PROTOCOL §6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trust {
     /// It is right, as far as is known.
     Right,

@@ -193,16 +193,32 @@ impl Process {
 
 /// Holds the clock against others' (PROTOCOL §6).
 async fn watch_clock(shared: Shared) {
-    let mut trust = Trust::Right;
-    loop {
+    let (mut trust, mut at_start) = (Trust::Right, None);
+    for second in 0_u64.. {
         let drift = shared.clock.drift();
-        let now = Trust::of_drift(drift);
+        // Once a minute, and until it is known whether the start was right.
+        let store_time = if second.is_multiple_of(60) || at_start.is_none() {
+            shared.store.time().await.ok().flatten()
+        } else {
+            None
+        };
+        let distance = store_time.map(|time| {
+            let ours = shared.clock.now();
+            ours.since(time).max(time.since(ours))
+        });
+        if let Some(distance) = distance {
+            let is_first = at_start.is_none();
+            let of_store = Trust::of_distance(distance, is_first);
+            at_start.get_or_insert(of_store);
+            if of_store != Trust::Right {
+                let distance = distance.as_secs();
+                tracing::error!(distance, trust = ?of_store, "the clock and the store's are apart");
+            }
+        }
+        let now = Trust::of_drift(drift).max(at_start.unwrap_or(Trust::Right));
         if now != trust {
-            tracing::error!(
-                drift = drift.as_secs(),
-                trust = ?now,
-                "the system's clock has moved away from the time at the start: what is far off is not used until a restart"
-            );
+            let drift = drift.as_secs();
+            tracing::error!(drift, trust = ?now, "how far the clock is trusted has changed; what is wrong decides nothing");
             shared.revocations.set_clock_is_wrong(now == Trust::Wrong);
             trust = now;
         }

@@ -504,6 +504,14 @@ mod tests {
             })
         }
 
+        async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+            self.primary().time().await
+        }
+
+        async fn check_room(&self) -> Result<(), StoreError> {
+            self.primary().check_room().await
+        }
+
         async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
             self.primary().trim(appended_before).await
         }
