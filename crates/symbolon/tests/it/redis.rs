@@ -1033,14 +1033,9 @@ async fn a_failover_by_sentinels_is_followed() {
 #[tokio::test]
 async fn a_cluster_is_followed_where_its_slots_go() {
     for kind in KINDS {
-        let mut nodes = Vec::new();
-        for _ in 0..3 {
-            let Some(node) = RedisServer::start(kind, &["--cluster-enabled", "yes"]).await else {
-                return;
-            };
-            nodes.push(node);
-        }
-        RedisServer::unite(&nodes).await;
+        let Some(nodes) = RedisServer::start_cluster(kind).await else {
+            return;
+        };
         let store = open(&config(Servers::Cluster(vec![nodes[1].address()]))).await;
         let until = in_an_hour();
         for number in 0..60 {
