@@ -1294,6 +1294,13 @@ async fn what_one_process_issues_and_revokes_another_accepts_and_refuses() {
             503
         );
         assert_eq!(programs.post("/revoke", &[("token", &other)]).await.status, 503);
+        let file = programs.folder.path().join("gateway.toml");
+        let checked = Program::run(&["check", "--live", "--config", file.to_str().unwrap()], "");
+        let told = String::from_utf8(checked.stdout).unwrap();
+        assert!(
+            told.contains("wrong  store unavailable: it cannot be reached"),
+            "{told}"
+        );
         server.run().await;
         programs.stays_refused(&token).await;
         programs.is_answered(&other, 200).await;
