@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body as RequestBody;
 use axum::extract::State;
 use axum::routing::{get, post};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use symbolon_core::{Lineage, RecordId, UnixTime, base64url, equal_in_constant_time};
@@ -20,6 +20,7 @@ use crate::http::{self, Body};
 use crate::resolve::{Outage, Resolver, Seen, State as TokenState};
 use crate::revocations::{Asker, Revocations};
 use crate::revoke::{Named, Revoker};
+use crate::shared::Shared;
 
 /// The listener for operators. Loopback only.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl fmt::Debug for Token {
 /// The running admin listener.
 pub struct Admin {
     token: Option<Token>,
-    revoker: Arc<Revoker>,
+    revoker: Revoker,
     resolver: Arc<Resolver>,
     revocations: Arc<Revocations>,
     had_keys: AtomicBool,
@@ -58,22 +59,17 @@ pub struct Admin {
 
 impl Admin {
     /// Acts for operators who bring `token`.
-    pub fn new(
-        token: Option<Token>,
-        revoker: Arc<Revoker>,
-        resolver: Arc<Resolver>,
-        revocations: Arc<Revocations>,
-    ) -> Self {
+    pub fn new(token: Option<Token>, resolver: Arc<Resolver>, shared: &Shared) -> Self {
         Self {
             token,
-            revoker,
+            revoker: Revoker::new(shared),
             resolver,
-            revocations,
+            revocations: shared.revocations.clone(),
             had_keys: AtomicBool::new(false),
         }
     }
 
-    /// Its endpoints: `/health` says that the process runs, `/ready` that it can decide.
+    /// Its endpoints: `/health` says that the process runs, `/ready` that it can decide, `/metrics` what it did.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route(
@@ -81,6 +77,7 @@ impl Admin {
                 get(|| async { http::json(StatusCode::OK, &json!({ "status": "up" })) }),
             )
             .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
             .route("/revoke", post(revoke))
             .route("/lookup", post(lookup))
             .with_state(self)
@@ -216,12 +213,24 @@ impl From<Outage> for Refused {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
+    if admin.revocations.clock_is_wrong() {
+        let status = "the clock is wrong: set it and restart";
+        return http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": status }));
+    }
     let waits_for = match (admin.revocations.is_ready(), admin.had_keys()) {
         (true, true) => return http::json(StatusCode::OK, &json!({ "status": "ready" })),
         (false, _) => "the revocation log is being read",
         (true, false) => "keys of an issuer are not there yet",
     };
     http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": waits_for }))
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
+    let text = admin.resolver.metrics().render(&admin.resolver.snapshot());
+    let mut response = Response::new(Body::Full(text.into()));
+    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
 }
 
 async fn lookup(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {

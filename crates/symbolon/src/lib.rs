@@ -14,9 +14,11 @@ pub mod process;
 
 pub mod keys;
 pub mod l1;
+pub mod metrics;
 pub mod resolve;
 pub mod revocations;
 pub mod revoke;
+pub mod shared;
 
 mod form;
 pub mod forward;
@@ -24,6 +26,7 @@ pub mod http;
 pub mod listener;
 mod paths;
 mod request;
+mod sync;
 
 pub mod token_service;
 

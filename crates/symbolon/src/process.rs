@@ -16,22 +16,21 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::admin::Admin;
-use crate::clock::Clock;
+use crate::clock::{Clock, Trust};
 use crate::config::Config;
-use crate::forward::{Forwarder, Roots, RootsError};
+use crate::forward::{Forwarder, Roots};
 use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::private_file;
-use crate::publish::Publisher;
 use crate::request;
 use crate::resolve::Resolver;
 use crate::revocations::Revocations;
-use crate::revoke::Revoker;
+use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN};
-use crate::token_service::broker::{self, Broker};
-use crate::token_service::mint::{self, Mint, SigningKeys};
+use crate::token_service::broker::Broker;
+use crate::token_service::mint::{Mint, SigningKeys};
 use crate::token_service::{Paths, Source, TokenService};
 
 /// Roles that run.
@@ -46,6 +45,8 @@ pub struct Process {
     pub issuers: Arc<Issuers>,
     /// What the roles share.
     pub secrets: Secrets,
+    /// What is known of the log.
+    pub revocations: Arc<Revocations>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
     stop: Stop,
@@ -77,27 +78,8 @@ impl Process {
         };
         let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
-        let revocations = Arc::new(Revocations::new(
-            config.revocations,
-            store.clone(),
-            clock.clone(),
-            secrets.clone(),
-        ));
-        let shared = Shared {
-            resolver: Arc::new(Resolver::new(
-                config.cache,
-                issuers.clone(),
-                store.clone(),
-                revocations.clone(),
-                secrets.clone(),
-                clock.clone(),
-            )),
-            revocations,
-            issuers,
-            store,
-            clock,
-            secrets,
-        };
+        let shared = Shared::new(issuers, store, config.revocations, secrets, clock);
+        let resolver = Arc::new(Resolver::new(config.cache, &shared));
         let token_service = match config
             .token_service
             .map(|settings| (settings.listen, settings.source))
@@ -105,11 +87,14 @@ impl Process {
             Some((listen, Source::Mint(settings))) => signing_keys.clone().map(|(issuer, keys)| {
                 let mint = Mint::new(keys, issuer, settings.lifetime);
                 let paths = Paths::of(&settings.issuer);
-                let router = shared.token_service(settings, mint).router(&paths);
+                let token_service = TokenService::new(settings.clients, mint, &shared);
+                let router = Arc::new(token_service).router(&paths);
                 (listen, Front::Mint(Endpoints { router, paths }))
             }),
             Some((listen, Source::Broker(settings))) => {
-                let broker = shared.broker(settings).map_err(StartError::new)?;
+                let roots = Roots::of(&settings.authorization_server, None);
+                let http = Forwarder::new(&roots).map_err(StartError::new)?;
+                let broker = Broker::new(settings, http, resolver.clone(), &shared);
                 broker.self_test().await.map_err(StartError::new)?;
                 Some((listen, Front::Broker(Box::new(broker))))
             }
@@ -117,17 +102,12 @@ impl Process {
         };
         let gateway = config.gateway.map(|settings| {
             let (listen, places) = (settings.listen, settings.max_connections);
-            let gateway = Gateway::new(settings, shared.resolver.clone()).map_err(StartError::new)?;
+            let gateway = Gateway::new(settings, resolver.clone()).map_err(StartError::new)?;
             Ok::<_, StartError>((listen, places, gateway))
         });
         let admin = config.admin.map(|settings| {
-            let admin = Admin::new(
-                settings.token,
-                Arc::new(shared.revoker()),
-                shared.resolver.clone(),
-                shared.revocations.clone(),
-            );
-            (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
+            let admin = Arc::new(Admin::new(settings.token, resolver.clone(), &shared));
+            (settings.listen, Endpoints::everywhere(admin.router()))
         });
         let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
         for source in fetched {
@@ -152,6 +132,7 @@ impl Process {
             admin: None,
             issuers: shared.issuers.clone(),
             secrets: shared.secrets.clone(),
+            revocations: shared.revocations.clone(),
             listeners: JoinSet::new(),
             background: JoinSet::new(),
             stop,
@@ -176,6 +157,7 @@ impl Process {
         }
         // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
         let _ = shared.revocations.view().await;
+        process.background.spawn(watch_clock(shared.clone()));
         process.background.spawn(shared.revocations.clone().follow());
         // A gateway alone only reads.
         if process.token_service.is_some() || process.admin.is_some() {
@@ -209,55 +191,38 @@ impl Process {
     }
 }
 
-/// What the roles of one process share.
-struct Shared {
-    issuers: Arc<Issuers>,
-    store: Arc<dyn EntryStore>,
-    revocations: Arc<Revocations>,
-    secrets: Secrets,
-    clock: Arc<dyn Clock>,
-    resolver: Arc<Resolver>,
-}
-
-impl Shared {
-    fn token_service(&self, settings: mint::Config, mint: Mint) -> Arc<TokenService> {
-        Arc::new(TokenService::new(
-            settings.clients,
-            mint,
-            self.issuers.clone(),
-            self.publisher(),
-            Arc::new(self.revoker()),
-            self.clock.clone(),
-        ))
-    }
-
-    fn broker(&self, settings: broker::Config) -> Result<Broker, RootsError> {
-        let http = Forwarder::new(&Roots::of(&settings.authorization_server, None))?;
-        Ok(Broker::new(
-            settings,
-            http,
-            self.issuers.clone(),
-            self.store.clone(),
-            self.publisher(),
-            self.resolver.clone(),
-            self.revoker(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        ))
-    }
-
-    fn publisher(&self) -> Publisher {
-        Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone())
-    }
-
-    fn revoker(&self) -> Revoker {
-        Revoker::new(
-            self.issuers.clone(),
-            self.store.clone(),
-            self.revocations.clone(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        )
+/// Holds the clock against others' (PROTOCOL §6).
+async fn watch_clock(shared: Shared) {
+    let (mut trust, mut at_start) = (Trust::Right, None);
+    for second in 0_u64.. {
+        let drift = shared.clock.drift();
+        // Once a minute, and until it is known whether the start was right.
+        let store_time = if second.is_multiple_of(60) || at_start.is_none() {
+            shared.store.time().await.ok().flatten()
+        } else {
+            None
+        };
+        let distance = store_time.map(|time| {
+            let ours = shared.clock.now();
+            ours.since(time).max(time.since(ours))
+        });
+        if let Some(distance) = distance {
+            let is_first = at_start.is_none();
+            let of_store = Trust::of_distance(distance, is_first);
+            at_start.get_or_insert(of_store);
+            if of_store != Trust::Right {
+                let distance = distance.as_secs();
+                tracing::error!(distance, trust = ?of_store, "the clock and the store's are apart");
+            }
+        }
+        let now = Trust::of_drift(drift).max(at_start.unwrap_or(Trust::Right));
+        if now != trust {
+            let drift = drift.as_secs();
+            tracing::error!(drift, trust = ?now, "how far the clock is trusted has changed; what is wrong decides nothing");
+            shared.revocations.set_clock_is_wrong(now == Trust::Wrong);
+            trust = now;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

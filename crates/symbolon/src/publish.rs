@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SplitError, VerifiedJwt};
+use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SessionId, SplitError, VerifiedJwt};
 
 use tokio::time::Sleep;
 
+use crate::metrics::Metrics;
 use crate::revocations::Revocations;
+use crate::shared::Shared;
 use crate::store::{Begun, EntryStore, LedgerKey, Published, StoreError};
 
 /// Splits and publishes.
@@ -17,6 +19,7 @@ pub struct Publisher {
     store: Arc<dyn EntryStore>,
     revocations: Arc<Revocations>,
     secrets: Secrets,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a token was not handed out.
@@ -37,12 +40,13 @@ pub enum PublishError {
 }
 
 impl Publisher {
-    /// Publishes to `store`, under the newest of `secrets`.
-    pub fn new(store: Arc<dyn EntryStore>, revocations: Arc<Revocations>, secrets: Secrets) -> Self {
+    /// Publishes to the store that is shared, under the newest of the secrets.
+    pub fn new(shared: &Shared) -> Self {
         Self {
-            store,
-            revocations,
-            secrets,
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -63,17 +67,24 @@ impl Publisher {
 
     /// Splits the JWT, and gives the client's half once the store has acknowledged the other (BR-09).
     pub async fn publish(&self, jwt: &VerifiedJwt, begun: Begun) -> Result<OpaqueToken, PublishError> {
-        self.publish_with(&mut Patience::none(), jwt, begun).await
+        self.publish_with(&mut Patience::none(), jwt, begun, None).await
     }
 
-    /// The same, of a JWT that nobody can ask for again.
+    /// The same, of a JWT that nobody can ask for again; of the session `sid`, if it does not say so itself.
     pub async fn publish_with(
         &self,
         patience: &mut Patience,
         jwt: &VerifiedJwt,
         begun: Begun,
+        sid: Option<&str>,
     ) -> Result<OpaqueToken, PublishError> {
-        let session = jwt.session_id(self.secrets.newest());
+        let secret = self.secrets.newest();
+        let session = match (jwt.session_id(secret), sid) {
+            (none, Some(sid)) if none.is_none() => {
+                SessionId::of(secret, RecordType::Session, jwt.issuer(), sid.as_bytes())
+            }
+            (session, _) => session,
+        };
         let lineage = Lineage {
             grant: begun.grant.unwrap_or_default(),
             session,
@@ -96,10 +107,11 @@ impl Publisher {
             },
         };
         // Once more, now that it is published: what was revoked meanwhile is not handed out.
-        match self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
-            Some(kind) => Err(PublishError::Revoked(kind)),
-            None => Ok(token),
+        if let Some(kind) = self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
+            return Err(PublishError::Revoked(kind));
         }
+        self.metrics.issued();
+        Ok(token)
     }
 }
 

@@ -5,14 +5,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use symbolon_core::{
-    AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored,
-    Tombstone, UnverifiedJwt,
+    AcceptedJwt, EntryError, EntryKey, OpaqueToken, RecordType, Rejection, Secrets, Stored, Tombstone,
+    UnverifiedJwt,
 };
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
-use crate::l1::{self, Filled, L1};
+use crate::l1::{self, Cached, Filled, L1};
+use crate::metrics::{Found, Metrics, Snapshot};
 use crate::revocations::{Revocations, View};
+use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
 mod look;
@@ -27,6 +29,7 @@ pub struct Resolver {
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a token was not resolved.
@@ -63,23 +66,17 @@ pub enum Outage {
 }
 
 impl Resolver {
-    /// Looks entries up in `store`, opens them with `secrets`, verifies by the policy of `issuers` and keeps what it
-    /// found in a cache of that size.
-    pub fn new(
-        cache: l1::Config,
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        revocations: Arc<Revocations>,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Looks entries up in the store that is shared, opens them, verifies them and keeps what it found in a cache of
+    /// that size.
+    pub fn new(cache: l1::Config, shared: &Shared) -> Self {
         Self {
-            issuers,
+            issuers: shared.issuers.clone(),
             l1: L1::new(cache),
-            store,
-            revocations,
-            secrets,
-            clock,
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -96,29 +93,32 @@ impl Resolver {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
         let key = token.entry_key();
-        if let Some(kept) = self.l1.get(key) {
-            match self.accept(token, key, &kept) {
+        if let Some(cached) = self.l1.get(key) {
+            match self.accept(token, key, &cached) {
                 // Its key has gone from its issuer's set: whether that has another one now is found out below.
                 Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
-                answer => return answer,
+                answer => {
+                    self.metrics.found(Found::Hit);
+                    return answer;
+                }
             }
         }
         if view != View::Fresh {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
-        let kept = match self.l1.fill(key, || self.find(token)).await {
+        let Filled { mut outcome, joined } = self.l1.fill(key, || self.find(token)).await;
+        self.metrics
+            .found(if joined { Found::Joined } else { Found::Filled });
+        if joined && matches!(outcome, Err(Unresolved::Invalid(Invalid::Unknown))) {
             // It may have been published since the look-up began that another one had asked for.
-            Filled {
-                outcome: Err(Unresolved::Invalid(Invalid::Unknown)),
-                joined: true,
-            } => self.find(token).await?,
-            Filled { outcome, .. } => outcome?,
-        };
+            outcome = self.find(token).await;
+        }
+        let kept = outcome?;
         self.accept(token, key, &kept)
     }
 
     /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
-    async fn find(&self, token: &OpaqueToken) -> Result<KeptJwt, Unresolved> {
+    async fn find(&self, token: &OpaqueToken) -> Result<Arc<Cached>, Unresolved> {
         let glued = match look_up(&*self.store, token, &self.secrets).await? {
             LookedUp::Glued(jwt) => jwt,
             LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
@@ -130,26 +130,40 @@ impl Resolver {
 
     /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache
     /// already, and again when there are new ones.
-    fn accept(&self, token: &OpaqueToken, key: EntryKey, kept: &KeptJwt) -> Result<AcceptedJwt, Unresolved> {
+    fn accept(&self, token: &OpaqueToken, key: EntryKey, cached: &Cached) -> Result<AcceptedJwt, Unresolved> {
         let refuse = |reason| {
             self.l1.remove(key);
             Err(reason)
         };
-        if let Err(rejection) = kept.is_accepted(&self.issuers.policy().rules, self.clock.now()) {
+        if let Err(rejection) = cached
+            .jwt
+            .is_accepted(&self.issuers.policy().rules, self.clock.now())
+        {
             return refuse(rejection.into());
         }
-        // Counted before it is looked: what is added in between is looked at the next time.
-        let additions = self.revocations.additions();
-        if !kept.was_checked(additions) {
-            if let Some(kind) = self.revocations.kills_any(kept.names(), kept.begun()) {
-                return refuse(Invalid::Revoked(kind).into());
-            }
-            kept.set_checked(additions);
+        if let Some(kind) = self.revocations.kills_kept(&cached.jwt, &cached.checked) {
+            return refuse(Invalid::Revoked(kind).into());
         }
-        match self.l1.open(token, kept) {
+        match self.l1.open(token, cached) {
             Some(jwt) => Ok(jwt),
             None => refuse(Invalid::Unknown.into()),
         }
+    }
+
+    /// How it stands now, for the metrics.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            cached: self.l1.len(),
+            cache_bytes: self.l1.size(),
+            records: self.revocations.len(),
+            ready: self.revocations.is_ready(),
+            view_age: self.revocations.view_age(),
+        }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What logs say in place of the token.

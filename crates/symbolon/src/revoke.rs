@@ -10,8 +10,10 @@ use symbolon_core::{
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
+use crate::metrics::Metrics;
 use crate::resolve::{LookedUp, Outage, Unresolved, look_up};
 use crate::revocations::{Asker, Revocations};
+use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN, StoreError};
 
 /// Revokes tokens, for whoever was allowed to ask: a client at the revocation endpoint, an operator.
@@ -21,6 +23,7 @@ pub struct Revoker {
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a token that is to be revoked turns out to be.
@@ -66,20 +69,15 @@ impl<'a> Named<'a> {
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
 impl Revoker {
-    /// Revokes in `store` and its log.
-    pub fn new(
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        revocations: Arc<Revocations>,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Revokes in the store that is shared, and in its log.
+    pub fn new(shared: &Shared) -> Self {
         Self {
-            issuers,
-            store,
-            revocations,
-            secrets,
-            clock,
+            issuers: shared.issuers.clone(),
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -91,7 +89,7 @@ impl Revoker {
             Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
         };
-        match self.issuers.policy().rules.verify_issued(glued, self.clock.now()) {
+        match self.issuers.verify_issued(glued, self.clock.now()).await {
             Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
             Err(Rejection::Expired) => Ok(Found::Expired),
             Err(Rejection::KeysUnavailable) => Err(Outage::Keys),
@@ -201,7 +199,9 @@ impl Revoker {
         self.revocations
             .revoke(records, tombstone)
             .await
-            .map_err(Outage::Store)
+            .map_err(Outage::Store)?;
+        self.metrics.revoked();
+        Ok(())
     }
 
     /// The record under every secret that is held: a reader may hold only some of them (PROTOCOL §2).

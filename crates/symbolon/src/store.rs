@@ -18,12 +18,14 @@ pub mod conformance;
 mod contents;
 #[cfg(feature = "disk")]
 mod disk;
+mod measured;
 mod memory;
 #[cfg(feature = "redis")]
 pub mod redis;
 
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
+pub use measured::Measured;
 pub use memory::MemoryStore;
 #[cfg(feature = "redis")]
 pub use redis::RedisStore;
@@ -80,9 +82,7 @@ pub trait EntryStore: Send + Sync + 'static {
 
     /// Whether an entry would be taken now, as far as that is known. Asked before an authorization server is: a code
     /// that is spent there cannot be spent again when there is room.
-    async fn check_room(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn check_room(&self) -> Result<(), StoreError>;
 
     /// Keeps `entry` under `key` until a minute after `expires_at`, if nothing is there.
     async fn publish(
@@ -99,8 +99,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// What is under `key`.
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError>;
 
-    /// Appends `records`, or nothing, to the log, all or none; then writes the tombstone over whatever is under its key; then
-    /// makes sure of both. The answer is the log's last id.
+    /// Appends `records`, or nothing, to the log, all or none; then writes the tombstone over whatever is under its
+    /// key; then makes sure of both. The answer is the log's last id.
     async fn revoke(
         &self,
         records: &[Record],
@@ -115,9 +115,7 @@ pub trait EntryStore: Send + Sync + 'static {
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
 
     /// The time by the store's own clock. None: it is in this process, and so is its clock.
-    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
-        Ok(None)
-    }
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError>;
 }
 
 /// The beginning of a token request.

@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::keys::Issuers;
 use crate::publish::Publisher;
 use crate::revoke::Revoker;
+use crate::shared::Shared;
 
 pub mod broker;
 mod client_auth;
@@ -71,31 +72,24 @@ pub struct TokenService {
     clients: Vec<Client>,
     issuers: Arc<Issuers>,
     publisher: Publisher,
-    revoker: Arc<Revoker>,
+    revoker: Revoker,
     limits: revocation::Limits,
     failures: client_auth::Failures,
     clock: Arc<dyn Clock>,
 }
 
 impl TokenService {
-    /// A token service that signs with `mint` and publishes with `publisher`.
-    pub fn new(
-        clients: Vec<Client>,
-        mint: Mint,
-        issuers: Arc<Issuers>,
-        publisher: Publisher,
-        revoker: Arc<Revoker>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// A token service that signs with `mint` for these clients.
+    pub fn new(clients: Vec<Client>, mint: Mint, shared: &Shared) -> Self {
         Self {
             mint,
             clients,
-            issuers,
-            publisher,
-            revoker,
+            issuers: shared.issuers.clone(),
+            publisher: Publisher::new(shared),
+            revoker: Revoker::new(shared),
             limits: revocation::Limits::default(),
             failures: client_auth::Failures::default(),
-            clock,
+            clock: shared.clock.clone(),
         }
     }
 

@@ -66,13 +66,7 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         return None;
     }
     if let Some(Spanned { value: name, span }) = file {
-        let text = private_file::read(&table.reader.resolve(&name)).map_err(|error| match error {
-            ReadError::Io(error) => unreadable(&error),
-            ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
-            ReadError::Foreign => {
-                "this file is another user's than this process's: chown it, or run as that user".to_owned()
-            }
-        });
+        let text = private_file::read(&table.reader.resolve(&name)).map_err(unusable);
         return table.reader.keep(span, text);
     }
     let Spanned { value: name, span } = variable?;
@@ -81,6 +75,17 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         span,
         text.ok_or("set this environment variable: it is not there, or not text"),
     )
+}
+
+/// Why a file with a secret cannot be used.
+pub(super) fn unusable(error: ReadError) -> String {
+    match error {
+        ReadError::Io(error) => unreadable(&error),
+        ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
+        ReadError::Foreign => {
+            "this file is another user's than this process's: chown it, or run as that user".to_owned()
+        }
+    }
 }
 
 /// Why a file that is named cannot be used.

@@ -214,6 +214,7 @@ impl Folder {
             ("none.json", 0o644, r#"{"keys":[]}"#),
             ("other.json", 0o644, OTHER_JWKS),
             ("shared.json", 0o600, SHARED_JWKS),
+            ("open.json", 0o640, SHARED_JWKS),
         ] {
             let path = folder.0.path().join(name);
             fs::write(&path, text).unwrap();
@@ -1090,12 +1091,14 @@ fn keys_that_stand_in_no_file_are_fetched() {
     );
 }
 
-// MD-07
+// MD-07, OP-03
 #[test]
-fn symmetric_keys_stand_in_a_file() {
+fn symmetric_keys_stand_in_a_file_of_their_owner() {
     let text = FULL.replace("EdDSA", "HS256").replace("jwks.json", "shared.json");
     let config = Folder::new().parse(&text).unwrap();
     assert_eq!(config.issuers[1].algorithms, [Algorithm::Hs256]);
+    let open = "others than the owner may use this file: chmod 600";
+    Folder::new().refuses_one(&text, "\"shared.json\"", "¦\"open.json\"", open);
     let reason = "leave it out, or write jwks = { file = \"…\" }: such a key is never fetched";
     for elsewhere in ["", "jwks = { url = \"https://login.example.net/jwks\" }"] {
         let text = text.replace("jwks = { file = \"shared.json\" }", elsewhere);
@@ -1519,6 +1522,25 @@ fn where_id_tokens_have_an_at_hash_it_is_said_what_becomes_of_them() {
             .parse(&keycloak.replace("tokens =", "at_hash = false\ntokens ="))
             .is_ok()
     );
+}
+
+#[test]
+fn keys_that_come_in_clear_are_told_of() {
+    let folder = Folder::new();
+    for (url, told) in [
+        ("http://keys.example.com/jwks", true),
+        ("https://keys.example.com/jwks", false),
+        ("http://127.0.0.1:8080/jwks", false),
+    ] {
+        let text = FULL.replace("{ file = \"jwks.json\" }", &format!("{{ url = \"{url}\" }}"));
+        let advice = folder.parse(&text).unwrap().advice();
+        let said = format!("keys of https://login.example.net/realms/acme/ come from {url} in clear");
+        assert_eq!(
+            advice.iter().any(|advice| advice.starts_with(&said)),
+            told,
+            "{url}"
+        );
+    }
 }
 
 #[test]

@@ -97,6 +97,10 @@ impl EntryStore for MemoryStore {
         Ok(self.contents.follow(after, wait).await)
     }
 
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        Ok(None)
+    }
+
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
         let (now, mut state) = self.contents.now();
         let below = state.first_since(appended_before);

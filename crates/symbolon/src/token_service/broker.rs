@@ -23,6 +23,7 @@ use crate::keys::Issuers;
 use crate::publish::Publisher;
 use crate::resolve::Resolver;
 use crate::revoke::Revoker;
+use crate::shared::Shared;
 use crate::store::EntryStore;
 
 mod answer;
@@ -114,34 +115,23 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker that publishes with `publisher` and makes tokens whole with `resolver`.
-    #[allow(clippy::too_many_arguments, reason = "it needs every part of both roles")]
-    pub fn new(
-        config: Config,
-        http: Forwarder,
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        publisher: Publisher,
-        resolver: Arc<Resolver>,
-        revoker: Revoker,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// A broker that makes tokens whole with `resolver`.
+    pub fn new(config: Config, http: Forwarder, resolver: Arc<Resolver>, shared: &Shared) -> Self {
         Self {
             public_name: PublicName::of(&config.mode, &config.issuer),
             config,
             http,
             endpoints: Known::nothing(),
             turns: Turns::default(),
-            issuers,
-            store,
-            publisher,
+            issuers: shared.issuers.clone(),
+            store: shared.store.clone(),
+            publisher: Publisher::new(shared),
             resolver,
-            revoker,
-            secrets,
+            revoker: Revoker::new(shared),
+            secrets: shared.secrets.clone(),
             limits: Limits::default(),
             warned_of_at_hash: Once::new(),
-            clock,
+            clock: shared.clock.clone(),
         }
     }
 

@@ -585,6 +585,53 @@ async fn health_says_that_it_runs_and_ready_that_it_can_decide() {
     assert_eq!(status("/metrics-of-nothing").await, 404);
 }
 
+// --- What is counted
+
+#[tokio::test]
+async fn what_happens_is_counted_under_names_of_ours() {
+    let deployment = Deployment::start().await;
+    let (token, revoked) = (deployment.token().await, deployment.token().await);
+    for token in [&token, &token, &revoked] {
+        assert_eq!(deployment.call(token).await.status, 200);
+    }
+    assert_is_done(&deployment.revoke(&revoked).await);
+    for token in [&revoked, &unknown_token(), "canary-no-token"] {
+        assert_eq!(deployment.call(token).await.status, 401);
+    }
+    assert_eq!(get(deployment.gateway, "/orders/1", &[]).await.status, 401);
+    deployment.store.set_down(true);
+    assert_eq!(deployment.call(&unknown_token()).await.status, 503);
+
+    let answer = get(deployment.admin, "/metrics", &[]).await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .field("content-type")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    for line in [
+        "symbolon_decisions_total{reason=\"forwarded\"} 3",
+        "symbolon_decisions_total{reason=\"revoked\"} 1",
+        "symbolon_decisions_total{reason=\"unknown\"} 1",
+        "symbolon_decisions_total{reason=\"grammar\"} 1",
+        "symbolon_decisions_total{reason=\"no_token\"} 1",
+        "symbolon_decisions_total{reason=\"store_unavailable\"} 1",
+        "symbolon_look_ups_total{found=\"hit\"} 2",
+        "symbolon_look_ups_total{found=\"filled\"} 4",
+        "symbolon_store_seconds_count{operation=\"publish\"} 2",
+        "symbolon_store_failures_total{operation=\"get\"} 1",
+        "symbolon_issued_total 2",
+        "symbolon_revocations_total 1",
+        "symbolon_cache_tokens 1",
+        "symbolon_records 2",
+        "symbolon_ready 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+}
+
 // --- What the tests above are written in
 
 async fn with_two_clients() -> Deployment {

@@ -17,6 +17,7 @@ use symbolon::keys;
 use symbolon::process::Process;
 use symbolon::publish::{PublishError, Publisher};
 use symbolon::revocations::{self, Revocations, View};
+use symbolon::shared::Shared;
 use symbolon::store::{EntryStore as _, Published};
 use symbolon::token_service::mint;
 use symbolon_core::{
@@ -1028,17 +1029,17 @@ async fn publisher(deployment: &Deployment) -> OwnPublisher {
         tolerate: Duration::ZERO,
     };
     let clock = Arc::new(ManualClock::at(deployment.clock.now()));
-    let secrets = deployment.process.secrets.clone();
-    let revocations = Arc::new(Revocations::new(
-        config,
+    let shared = Shared::new(
+        deployment.process.issuers.clone(),
         deployment.store.clone(),
+        config,
+        deployment.process.secrets.clone(),
         clock.clone(),
-        secrets.clone(),
-    ));
-    assert_eq!(revocations.view().await, View::Fresh);
+    );
+    assert_eq!(shared.revocations.view().await, View::Fresh);
     OwnPublisher {
-        publisher: Publisher::new(deployment.store.clone(), revocations.clone(), secrets),
-        revocations,
+        publisher: Publisher::new(&shared),
+        revocations: shared.revocations,
         clock,
     }
 }

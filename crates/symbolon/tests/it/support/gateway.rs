@@ -9,7 +9,8 @@ use symbolon::keys::Issuers;
 use symbolon::l1;
 use symbolon::listener::{self, Limits, Stop};
 use symbolon::resolve::Resolver;
-use symbolon::revocations::{self, Revocations};
+use symbolon::revocations;
+use symbolon::shared::Shared;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -55,20 +56,14 @@ impl Deployment {
             detect: Duration::from_secs(2),
             tolerate: Duration::ZERO,
         };
-        let (store, clock, secrets) = (
-            self.store.clone(),
-            self.clock.clone(),
-            self.process.secrets.clone(),
-        );
-        let revocations = Revocations::new(config, store.clone(), clock.clone(), secrets.clone());
-        let resolver = Resolver::new(
-            l1::Config::DEFAULT,
+        let shared = Shared::new(
             issuers,
-            store,
-            Arc::new(revocations),
-            secrets,
-            clock,
+            self.store.clone(),
+            config,
+            self.process.secrets.clone(),
+            self.clock.clone(),
         );
+        let resolver = Resolver::new(l1::Config::DEFAULT, &shared);
         let gateway = Gateway::new(settings, Arc::new(resolver)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
