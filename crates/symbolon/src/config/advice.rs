@@ -23,6 +23,16 @@ impl Config {
         if matches!(self.store, store::Config::Memory { .. }) {
             advice.push("the store is in memory: a restart ends all tokens".to_owned());
         }
+        #[cfg(feature = "redis")]
+        if let store::Config::Redis(config) = &self.store
+            && config.is_in_clear()
+        {
+            advice.push(
+                "the store is reached in clear: its password and which tokens are used can be read on that link, which \
+                 must be private"
+                    .to_owned(),
+            );
+        }
         for issuer in self
             .issuers
             .iter()

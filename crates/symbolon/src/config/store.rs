@@ -21,6 +21,10 @@ enum Kind {
 }
 
 /// What of the file a store has to do with besides its table.
+#[cfg_attr(
+    not(all(feature = "disk", feature = "redis")),
+    allow(dead_code, reason = "each kind has to do with some of it")
+)]
 pub(super) struct Surroundings<'a> {
     /// The folder for what must outlive the process.
     pub(super) data: Option<&'a Path>,
@@ -35,7 +39,7 @@ pub(super) struct Surroundings<'a> {
     allow(unused_variables, reason = "a folder is the disk store's alone")
 )]
 pub(super) fn read(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Config> {
-    let at = table.place("kind");
+    let at = table.place("kind").unwrap_or(table.at);
     let kind = table.or("kind", Kind::Memory, one_of(KINDS, &[]));
     let kind = kind.map(Spanned::take);
     if let Some(kind) = kind {
@@ -87,22 +91,26 @@ impl Kind {
     }
 
     /// Notes what the rest of the file has to have or not for a store of that kind.
-    fn fits(self, table: &Table<'_, '_>, at: Option<Span>, around: &Surroundings<'_>) {
+    #[cfg_attr(
+        not(feature = "redis"),
+        allow(unused_variables, reason = "only some kinds are told at their own place")
+    )]
+    fn fits(self, table: &Table<'_, '_>, at: Span, around: &Surroundings<'_>) {
         #[cfg(feature = "redis")]
         if self == Self::Redis {
             // Where one role runs alone, that is said there.
             if !around.has_secret && around.only_role.is_none() {
                 let reason = "write `secret`: every process on this store needs the same deployment secret";
-                table.note(at.unwrap_or(table.at), reason);
+                table.note(at, reason);
             }
             return;
         }
-        if let Some(at) = around.only_role {
+        if let Some(role) = around.only_role {
             let name = self.name();
             let reason = format!(
                 "write the other role as well: the {name} store serves a process that has both roles"
             );
-            table.note(at, reason);
+            table.note(role, reason);
         }
     }
 }

@@ -405,6 +405,26 @@ fn milliseconds(time: UnixTime) -> u64 {
     time.as_secs().saturating_mul(1_000).min(i64::MAX as u64)
 }
 
+impl Config {
+    /// Whether somebody between this machine and the servers could read along.
+    pub fn is_in_clear(&self) -> bool {
+        let servers = match &self.servers {
+            Servers::One(address) => std::slice::from_ref(address),
+            Servers::Sentinel { sentinels, .. } => sentinels,
+            Servers::Cluster(nodes) => nodes,
+        };
+        let is_here = |address: &Address| {
+            address.host == "localhost"
+                || address
+                    .host
+                    .parse::<std::net::IpAddr>()
+                    .is_ok_and(|ip| ip.is_loopback())
+        };
+        let mut all = servers.iter().chain(&self.read_from);
+        all.any(|address| !address.tls && !is_here(address))
+    }
+}
+
 impl Password {
     /// That text.
     pub fn new(text: String) -> Self {

@@ -1033,14 +1033,9 @@ async fn a_failover_by_sentinels_is_followed() {
 #[tokio::test]
 async fn a_cluster_is_followed_where_its_slots_go() {
     for kind in KINDS {
-        let mut nodes = Vec::new();
-        for _ in 0..3 {
-            let Some(node) = RedisServer::start(kind, &["--cluster-enabled", "yes"]).await else {
-                return;
-            };
-            nodes.push(node);
-        }
-        RedisServer::unite(&nodes).await;
+        let Some(nodes) = RedisServer::start_cluster(kind).await else {
+            return;
+        };
         let store = open(&config(Servers::Cluster(vec![nodes[1].address()]))).await;
         let until = in_an_hour();
         for number in 0..60 {
@@ -1299,6 +1294,13 @@ async fn what_one_process_issues_and_revokes_another_accepts_and_refuses() {
             503
         );
         assert_eq!(programs.post("/revoke", &[("token", &other)]).await.status, 503);
+        let file = programs.folder.path().join("gateway.toml");
+        let checked = Program::run(&["check", "--live", "--config", file.to_str().unwrap()], "");
+        let told = String::from_utf8(checked.stdout).unwrap();
+        assert!(
+            told.contains("wrong  store unavailable: it cannot be reached"),
+            "{told}"
+        );
         server.run().await;
         programs.stays_refused(&token).await;
         programs.is_answered(&other, 200).await;

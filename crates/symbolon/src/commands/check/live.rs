@@ -180,7 +180,8 @@ impl Asking<'_> {
                 return;
             }
         };
-        match store.check_room().await {
+        let begun = store.begin(None).await.map(drop);
+        match begun.and(store.check_room().await) {
             Ok(()) => findings.fine("the store answers"),
             Err(error) => findings.wrong(error.to_string()),
         }

@@ -59,13 +59,26 @@ enum State {
     Down(&'static str),
 }
 
+impl State {
+    /// What that means for who asks now. None: it is worth waiting for what comes.
+    fn decided(&self) -> Option<Result<Arc<Up>, StoreError>> {
+        match self {
+            Self::Up(up) if up.is_late() => Some(Err(StoreError::Unavailable(NOT_IN_TIME))),
+            Self::Up(up) if !up.is_over.load(Ordering::Relaxed) => Some(Ok(up.clone())),
+            Self::Up(_) | Self::Trying => None,
+            Self::Down(why) => Some(Err(StoreError::Unavailable(why))),
+        }
+    }
+}
+
 /// A connection that works, as far as is known.
 pub(super) struct Up {
     connection: MultiplexedConnection,
     /// Answers that did not come in time, one after the other.
     late: AtomicU32,
     has_answered: AtomicBool,
-    unwanted: Notify,
+    is_over: AtomicBool,
+    end: Notify,
 }
 
 /// Why there is no answer.
@@ -107,24 +120,16 @@ impl Link {
 
     /// The connection; one that has just been lost is waited for.
     pub(super) async fn up(&self, until: Instant) -> Result<Arc<Up>, StoreError> {
-        let mut state = self.state.clone();
-        let known = state.borrow().clone();
-        let known = match known {
-            State::Trying => {
-                let decided = state.wait_for(|state| !matches!(state, State::Trying));
-                match tokio::time::timeout_at(until, decided).await {
-                    Ok(Ok(state)) => state.clone(),
-                    Ok(Err(_)) | Err(_) => State::Down("it is not connected yet"),
-                }
-            }
-            known => known,
-        };
-        match known {
-            State::Up(up) if up.is_late() => Err(StoreError::Unavailable(NOT_IN_TIME)),
-            State::Up(up) => Ok(up),
-            State::Down(why) => Err(StoreError::Unavailable(why)),
-            State::Trying => Err(StoreError::Unavailable("it is not connected yet")),
+        if let Some(known) = self.state.borrow().decided() {
+            return known;
         }
+        let mut state = self.state.clone();
+        let waiting = state.wait_for(|state| state.decided().is_some());
+        let decided = match tokio::time::timeout_at(until, waiting).await {
+            Ok(Ok(state)) => state.decided(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        decided.unwrap_or(Err(StoreError::Unavailable("it is not connected yet")))
     }
 
     /// Asks, and once more if the connection turns out to be lost: for what may be done twice.
@@ -156,7 +161,8 @@ impl Up {
             connection,
             late: AtomicU32::new(0),
             has_answered: AtomicBool::new(false),
-            unwanted: Notify::new(),
+            is_over: AtomicBool::new(false),
+            end: Notify::new(),
         }
     }
 
@@ -191,7 +197,8 @@ impl Up {
 
     /// Looks for the server anew: this is not the one, or no more.
     pub(super) fn give_up(&self) {
-        self.unwanted.notify_one();
+        self.is_over.store(true, Ordering::Relaxed);
+        self.end.notify_one();
     }
 }
 
@@ -213,6 +220,8 @@ async fn keep(
 ) {
     let (mut pause, mut told) = (FIRST_PAUSE, None);
     loop {
+        // From before it is looked for, so that no move is missed.
+        let news = purpose.place.news();
         let attempt = purpose.connect();
         tokio::pin!(attempt);
         let outcome = if let Ok(outcome) = tokio::time::timeout(purpose.patience, &mut attempt).await {
@@ -239,8 +248,8 @@ async fn keep(
                 let up = Arc::new(Up::new(connection));
                 states.send_replace(State::Up(up.clone()));
                 tokio::select! {
-                    () = up.unwanted.notified() => {}
-                    () = purpose.place.moved(&address) => {}
+                    () = up.end.notified() => {}
+                    () = moved(news, &address) => {}
                     () = purpose.demoted(&up) => {}
                 }
                 states.send_replace(if up.is_late() {
@@ -345,11 +354,11 @@ impl Place {
         }
     }
 
-    /// Ends when its server is known to be another than that.
-    async fn moved(&self, from: &Address) {
+    /// Where its server is said to be, each time that this changes.
+    fn news(&self) -> Option<watch::Receiver<Option<Address>>> {
         match self {
-            Self::Master(sentinels) => sentinels.switched(from).await,
-            Self::Primary(_) | Self::Any(_) | Self::Member(..) => std::future::pending().await,
+            Self::Master(sentinels) => Some(sentinels.news()),
+            Self::Primary(_) | Self::Any(_) | Self::Member(..) => None,
         }
     }
 
@@ -358,4 +367,16 @@ impl Place {
             cluster.look();
         }
     }
+}
+
+/// Ends when there is news of another server than that.
+async fn moved(news: Option<watch::Receiver<Option<Address>>>, from: &Address) {
+    if let Some(mut news) = news {
+        while news.changed().await.is_ok() {
+            if news.borrow_and_update().as_ref() != Some(from) {
+                return;
+            }
+        }
+    }
+    std::future::pending::<()>().await;
 }

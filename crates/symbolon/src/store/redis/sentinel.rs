@@ -65,19 +65,12 @@ impl Sentinels {
         Err(trouble)
     }
 
-    /// Ends when one of them tells of a change, and the primary is not there any more.
-    pub(super) async fn switched(&self, from: &Address) {
+    /// Where one of them says that the primary is, each time that this changes from now on. What it said before is
+    /// no news: one that is cut off from the others would go on saying it.
+    pub(super) fn news(&self) -> watch::Receiver<Option<Address>> {
         let mut heard = self.heard.clone();
         heard.mark_unchanged();
-        loop {
-            if heard.changed().await.is_err() {
-                // Nobody listens any more: the process ends.
-                return std::future::pending().await;
-            }
-            if heard.borrow_and_update().as_ref() != Some(from) {
-                return;
-            }
-        }
+        heard
     }
 }
 

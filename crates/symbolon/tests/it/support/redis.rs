@@ -264,29 +264,34 @@ impl RedisServer {
         Self::start_as(program, arguments, Vec::new(), folder, port).await
     }
 
-    /// Makes a Cluster of them, each with a third of the slots.
-    pub async fn unite(nodes: &[Self]) {
-        let share = 16_384 / nodes.len();
-        for (at, node) in nodes.iter().enumerate() {
-            let last = if at + 1 == nodes.len() {
-                16_383
-            } else {
-                (at + 1) * share - 1
-            };
-            let (first, last) = ((at * share).to_string(), last.to_string());
-            node.ask(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
-            for other in nodes {
-                node.ask(&["CLUSTER", "MEET", "127.0.0.1", &other.port.to_string()])
-                    .await;
+    /// Three primaries of a Cluster, each with a third of the slots. None if this test run does without.
+    pub async fn start_cluster(kind: Kind) -> Option<Vec<Self>> {
+        let (mut nodes, mut buses) = (Vec::new(), Vec::new());
+        for _ in 0..3 {
+            // The default is a port that the system may give to somebody else.
+            let bus = free_port().to_string();
+            let settings = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            nodes.push(Self::start(kind, &settings).await?);
+            buses.push(bus);
+        }
+        for (node, slots) in nodes
+            .iter()
+            .zip([["0", "5460"], ["5461", "10921"], ["10922", "16383"]])
+        {
+            node.ask(&["CLUSTER", "ADDSLOTSRANGE", slots[0], slots[1]]).await;
+            for (other, bus) in nodes.iter().zip(&buses) {
+                let port = other.port.to_string();
+                node.ask(&["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
             }
         }
-        for node in nodes {
+        for node in &nodes {
             let is_whole = async || {
                 let info = node.text(&["CLUSTER", "INFO"]).await;
                 info.contains("cluster_state:ok") && info.contains("cluster_slots_ok:16384")
             };
             patiently(is_whole, "the Cluster is whole").await;
         }
+        Some(nodes)
     }
 
     /// Makes it a replica of the other, and waits until it is in step.
