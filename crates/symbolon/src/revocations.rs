@@ -125,26 +125,17 @@ impl Revocations {
     }
 
     async fn mend_once(&self) -> Result<(), StoreError> {
-        let (is_complete, is_settled) = {
-            let follower = self.follower();
-            (follower.is_complete(), follower.may_issue())
-        };
-        if !is_complete || (is_settled && self.read().unseen() == 0) {
+        if self.to_append().is_none() {
             return Ok(());
         }
         // As long as the log is not settled nothing can be issued: that is not waited with.
-        if is_settled {
+        if self.may_issue() {
             let [chance, ..] = symbolon_core::random::<1>();
             let pause = u64::from(chance) * LONGEST_PAUSE_MILLIS / 255;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.round(Duration::ZERO).await?;
         }
-        loop {
-            let batch = self.lacking();
-            let is_settled = self.follower().may_issue();
-            if batch.is_empty() && is_settled {
-                return Ok(());
-            }
+        while let Some(batch) = self.to_append() {
             self.store.revoke(&batch, None).await?;
             tracing::info!(
                 records = batch.len(),
@@ -155,10 +146,12 @@ impl Revocations {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
-    fn lacking(&self) -> Vec<Record> {
-        self.read().lacking(self.clock.now()).take(BATCH).collect()
+    fn to_append(&self) -> Option<Vec<Record>> {
+        let follower = self.follower();
+        follower.to_append(&self.read(), self.clock.now(), BATCH)
     }
 
     /// Whether the log has been read to its end once. Nothing is decided before.

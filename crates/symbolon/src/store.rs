@@ -116,12 +116,14 @@ pub enum Published {
 }
 
 /// One round of reading the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     /// Which log this is. Another one is read from its beginning.
     pub epoch: Epoch,
-    /// Records after the cursor, in order, each with the id under which it stands.
+    /// Records after the cursor, in order, each with the id under which it stands. Those of one append may share it.
     pub records: Vec<(Mark, Record)>,
+    /// The last id that was read, of an append with records or without; if none was, the cursor.
+    pub last: Mark,
     /// Whether nothing stands after them.
     pub at_end: bool,
     /// Whether the node that answered is known to be the log's primary, so that what it did not say is not there.
