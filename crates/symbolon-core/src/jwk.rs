@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::{Algorithm, KeyType, RSA_OCTETS};
 use crate::base64url;
-use crate::crypto::VerificationKey;
+use crate::crypto::{self, VerificationKey};
 use crate::json::{self, Object};
 
 /// The keys of one issuer, each bound to one algorithm (GW-22).
@@ -21,7 +21,12 @@ pub(crate) struct Jwk {
     kid: Option<String>,
     algorithm: Algorithm,
     key: VerificationKey,
+    id: KeyId,
 }
+
+/// A key, told from others by its material and its algorithm: the start of a hash.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyId([u8; 8]);
 
 /// Where a set comes from, and so whether symmetric keys may be in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +133,11 @@ impl JwkSet {
         self.keys.is_empty()
     }
 
+    /// Whether that key is in it, under whatever name.
+    pub(crate) fn holds(&self, key: KeyId) -> bool {
+        self.keys.iter().any(|known| known.id == key)
+    }
+
     /// The one key of that name and algorithm. Without a `kid`, the one key of that algorithm. `kid` is a name and
     /// nothing else: it is neither a path nor a URL (GW-23).
     pub(crate) fn select(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<&Jwk> {
@@ -141,6 +151,10 @@ impl JwkSet {
 impl Jwk {
     pub(crate) fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         self.key.verifies(message, signature)
+    }
+
+    pub(crate) fn id(&self) -> KeyId {
+        self.id
     }
 
     fn read(jwk: &Object, allowed: &[Algorithm], provenance: Provenance) -> Result<Self, SkipReason> {
@@ -163,9 +177,37 @@ impl Jwk {
         }
         let algorithm = algorithm_of(jwk, allowed)?;
         let key = verification_key(jwk, algorithm)?;
-        Ok(Self { kid, algorithm, key })
+        Ok(Self {
+            kid,
+            algorithm,
+            key,
+            id: KeyId::of(jwk, algorithm),
+        })
     }
 }
+
+impl KeyId {
+    fn of(jwk: &Object, algorithm: Algorithm) -> Self {
+        let material =
+            KEY_MEMBERS.map(|member| jwk.get(member).and_then(json::Value::as_str).unwrap_or_default());
+        let mut parts = vec![algorithm.name().as_bytes()];
+        // Base64url has no octet 0: what stands between two of them is one member.
+        for member in &material {
+            parts.extend([&[0][..], member.as_bytes()]);
+        }
+        let hash = crypto::sha256_of_parts(&parts);
+        Self(std::array::from_fn(|at| hash[at]))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyId(..)")
+    }
+}
+
+/// What a key consists of (RFC 7518 §6.2.1, §6.3.1, §6.4.1, RFC 8037 §2).
+const KEY_MEMBERS: [&str; 6] = ["crv", "x", "y", "n", "e", "k"];
 
 /// RFC 7518 §6.2.2 and §6.3.2.
 const PRIVATE_MEMBERS: [&str; 7] = ["d", "p", "q", "dp", "dq", "qi", "oth"];

@@ -104,8 +104,17 @@ impl UnverifiedJwt {
         &self.text[self.payload_end + 1..]
     }
 
+    /// What its entry said besides, if it was glued.
+    pub fn lineage(&self) -> Lineage {
+        self.glued.map(|(_, lineage)| lineage).unwrap_or_default()
+    }
+
     pub(crate) fn glued(&self) -> Option<(TokenKind, Lineage)> {
         self.glued
+    }
+
+    pub(crate) fn into_text(self) -> Zeroizing<String> {
+        self.text
     }
 
     /// The text itself. Unverified: for showing the pattern, never for forwarding.

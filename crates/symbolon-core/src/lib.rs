@@ -23,7 +23,7 @@
 //! // The token service verifies it, splits it, and publishes the sealed half under the entry key.
 //! let policy = Policy::new([IssuerPolicy {
 //!     issuer: "https://id.example.com".into(),
-//!     profile: Profile::Rfc9068,
+//!     profile: Profile::RFC9068,
 //!     algorithms: vec![Algorithm::Es256],
 //!     tokens: TokenKind::Salted,
 //!     max_lifetime: Duration::from_secs(3600),
@@ -47,6 +47,7 @@
 
 #![cfg_attr(not(test), warn(clippy::expect_used, clippy::unwrap_used))]
 
+mod accepted;
 mod algorithm;
 pub mod base64url;
 mod crypto;
@@ -54,6 +55,7 @@ mod entry;
 pub mod json;
 mod jwk;
 mod jwt;
+mod profile;
 mod record;
 mod secret;
 mod signing;
@@ -63,17 +65,21 @@ mod token;
 mod vectors;
 mod verify;
 
+pub use accepted::{AcceptedJwt, Keeper, KeptJwt};
 pub use algorithm::Algorithm;
 pub use crypto::equal_in_constant_time;
 pub use entry::{Entry, EntryError, OpenEntry, SplitError, Stored, Tombstone};
 pub use jwk::{JwkSet, JwkSetError, Provenance, SkipReason, Skipped};
 pub use jwt::{JwtError, MAX_SIGNING_INPUT, UnverifiedJwt};
-pub use record::{GrantId, Lineage, Mark, NotARecord, Record, RecordId, RecordType, SessionId};
+pub use profile::{Names, Profile, Required, Typ};
+pub use record::{
+    BegunAt, GrantId, Lineage, Mark, Name, NotARecord, Record, RecordId, RecordType, SessionId,
+};
 pub use secret::{Secret, SecretError, Secrets};
 pub use signing::{SigningError, SigningKey};
 pub use time::UnixTime;
 pub use token::{EntryKey, OpaqueToken, SignatureLengths, TokenError, TokenKind};
-pub use verify::{IssuerPolicy, Policy, Profile, Rejection, VerifiedJwt};
+pub use verify::{IssuerPolicy, Policy, Rejected, Rejection, VerifiedJwt};
 
 /// SHA-256 of `octets`, for what is compared by hash.
 pub fn sha256(octets: &[u8]) -> [u8; 32] {

@@ -75,6 +75,23 @@ pub struct Record {
     pub position: Mark,
 }
 
+/// What a token is called in the log: a record of that type with an identifier of that start kills it. Sixty-four bits
+/// of an HMAC: tokens that share them are one token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    kind: RecordType,
+    start: u64,
+}
+
+/// When a token was begun, for watermarks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BegunAt {
+    /// By the log's order; none where there was no log to ask.
+    pub mark: Mark,
+    /// By the issuer's clock.
+    pub issued_at: UnixTime,
+}
+
 /// Octets that are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotARecord;
@@ -117,8 +134,7 @@ impl RecordId {
         &self.0
     }
 
-    /// Its first eight octets: enough to tell the record that kills a token from all others that are held.
-    pub fn start(&self) -> u64 {
+    fn start(&self) -> u64 {
         u64::from_be_bytes(std::array::from_fn(|at| self.0[at]))
     }
 
@@ -156,6 +172,46 @@ impl fmt::Debug for RecordId {
     }
 }
 
+impl Name {
+    /// The name of what a record of that type and identifier kills.
+    pub fn of(kind: RecordType, id: RecordId) -> Self {
+        Self {
+            kind,
+            start: id.start(),
+        }
+    }
+
+    /// Of what type a record is that has this name.
+    pub const fn kind(self) -> RecordType {
+        self.kind
+    }
+
+    /// Type and start, one octet and eight.
+    pub(crate) fn to_bytes(self) -> [u8; 9] {
+        let mut octets = [self.kind as u8; 9];
+        octets[1..].copy_from_slice(&self.start.to_be_bytes());
+        octets
+    }
+
+    pub(crate) fn from_bytes(octets: &[u8]) -> Option<Self> {
+        let (kind, start) = octets.split_first()?;
+        Some(Self {
+            kind: RecordType::numbered(*kind)?,
+            start: u64::from_be_bytes(start.try_into().ok()?),
+        })
+    }
+}
+
+impl BegunAt {
+    /// What is known of a token with that lineage, issued then.
+    pub const fn of(lineage: Lineage, issued_at: UnixTime) -> Self {
+        Self {
+            mark: lineage.mark,
+            issued_at,
+        }
+    }
+}
+
 impl RecordType {
     const ALL: [Self; 7] = [
         Self::Token,
@@ -166,6 +222,10 @@ impl RecordType {
         Self::Client,
         Self::Issuer,
     ];
+
+    fn numbered(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| *kind as u8 == number)
+    }
 
     /// Whether it kills only what was begun before it.
     pub const fn is_watermark(self) -> bool {
@@ -201,10 +261,7 @@ impl Record {
             return Err(NotARecord);
         }
         Ok(Self {
-            kind: RecordType::ALL
-                .into_iter()
-                .find(|kind| *kind as u8 == octets[0])
-                .ok_or(NotARecord)?,
+            kind: RecordType::numbered(octets[0]).ok_or(NotARecord)?,
             secret: octets[1],
             id: RecordId(array(octets, 2)?),
             keep_until: UnixTime::from_secs(u64::from_be_bytes(array(octets, 18)?)),

@@ -164,14 +164,15 @@ mod tests {
             let keys = JwkSet::parse(jwks.as_bytes(), &Algorithm::ALL, Provenance::Fetched);
             let policy = Policy::new([IssuerPolicy {
                 issuer: "https://id.example.com".into(),
-                profile: Profile::Rfc9068,
+                profile: Profile::RFC9068,
                 algorithms: vec![algorithm],
                 tokens: TokenKind::Salted,
                 max_lifetime: Duration::from_secs(600),
                 keys: Some(Arc::new(keys.unwrap())),
             }]);
             let claims = json!({
-                "iss": "https://id.example.com", "aud": "api", "iat": 1_800_000_000, "exp": 1_800_000_600,
+                "iss": "https://id.example.com", "aud": "api", "sub": "app", "client_id": "app", "jti": "1",
+                "iat": 1_800_000_000, "exp": 1_800_000_600,
             });
             let jwt = key.sign("at+jwt", &claims).unwrap();
             let now = UnixTime::from_secs(1_800_000_000);

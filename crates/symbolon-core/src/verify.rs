@@ -5,22 +5,25 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::accepted::Permissions;
 use crate::algorithm::Algorithm;
 use crate::base64url;
 use crate::crypto;
 use crate::entry::{OpenEntry, SplitError};
 use crate::json::{self, Object, Value};
-use crate::jwk::JwkSet;
+use crate::jwk::{JwkSet, KeyId};
 use crate::jwt::UnverifiedJwt;
-use crate::record::{Lineage, RecordId, RecordType, SessionId};
-use crate::secret::Secret;
+use crate::profile::{Names, Profile, Required};
+use crate::record::{Lineage, Name, RecordId, RecordType, SessionId};
+use crate::secret::{Secret, Secrets};
 use crate::time::UnixTime;
-use crate::token::{OpaqueToken, SignatureLengths, TokenKind};
+use crate::token::{EntryKey, OpaqueToken, SignatureLengths, TokenKind};
 
 /// What is accepted: the issuers, and what each may do. A snapshot; new keys make a new one.
 #[derive(Clone, Debug, Default)]
@@ -46,22 +49,30 @@ pub struct IssuerPolicy {
     pub keys: Option<Arc<JwkSet>>,
 }
 
-/// How an issuer's access tokens look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
-    /// RFC 9068: `typ` is `at+jwt`, and `aud` and `iat` are there.
-    Rfc9068,
-    /// Keycloak: `typ` is `JWT`, the claim `typ` tells access tokens (`Bearer`) from ID, refresh and logout tokens, and
-    /// tokens of users name their client in `azp` alone.
-    Keycloak,
-}
-
 /// A JWT that was verified in full. Only [`Policy::verify`] and [`Policy::verify_issued`] make one, only one can be
 /// forwarded, and no `Debug` prints it.
 #[derive(Clone)]
 pub struct VerifiedJwt {
     jwt: UnverifiedJwt,
     issuer: Arc<IssuerPolicy>,
+    key: KeyId,
+    claims: Claims,
+    lineage: Lineage,
+}
+
+/// A JWT that is not accepted, and why.
+#[derive(Debug)]
+pub struct Rejected {
+    /// Why.
+    pub why: Rejection,
+    /// As it came.
+    pub jwt: UnverifiedJwt,
+}
+
+/// What a JWT shows that verifies. Never apart from that JWT.
+struct Seen {
+    issuer: Arc<IssuerPolicy>,
+    key: KeyId,
     claims: Claims,
     lineage: Lineage,
 }
@@ -87,7 +98,7 @@ pub enum Rejection {
     Type,
     /// The client presented another kind of opaque token than the issuer's.
     Kind,
-    /// A claim is missing or has the wrong type.
+    /// A claim is missing or has the wrong type: by its own name, or by what it is in the issuer's [`Profile`].
     Claim(&'static str),
     /// `exp` has passed.
     Expired,
@@ -106,9 +117,7 @@ struct Claims {
     client: Option<String>,
     jti: Option<String>,
     session: Option<String>,
-    audiences: Vec<String>,
-    scopes: BTreeSet<String>,
-    confirmation: bool,
+    permissions: Arc<Permissions>,
 }
 
 /// How far `nbf` and `iat` may lie ahead, for clocks that differ (GW-27). `exp` has no leeway.
@@ -133,6 +142,11 @@ impl Policy {
         self.issuers.iter().map(Arc::as_ref)
     }
 
+    /// What is accepted of that issuer.
+    pub(crate) fn issuer(&self, name: &str) -> Option<&Arc<IssuerPolicy>> {
+        self.issuers.iter().find(|issuer| issuer.issuer == name)
+    }
+
     /// The lengths that an opaque token's signature may have.
     pub fn signature_lengths(&self) -> SignatureLengths {
         SignatureLengths::of(
@@ -144,52 +158,85 @@ impl Policy {
 
     /// Verifies a JWT that a client presented, for use now. The audience is the route's to check.
     pub fn verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
-        let verified = self.verify_issued(jwt, now)?;
-        if verified.claims.not_before > now.plus(LEEWAY) {
-            return Err(Rejection::NotYet("nbf"));
-        }
-        Ok(verified)
+        self.try_verify(jwt, now).map_err(|rejected| rejected.why)
     }
 
     /// Verifies a JWT that was just issued, before it is split: all but `nbf`, which may lie ahead (BR-08).
     pub fn verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
+        self.try_verify_issued(jwt, now).map_err(|rejected| rejected.why)
+    }
+
+    /// [`verify`](Self::verify), where there may be another try with newer keys.
+    pub fn try_verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejected> {
+        match self.examine(&jwt, now) {
+            Ok(seen) if seen.claims.not_before > now.plus(LEEWAY) => {
+                let why = Rejection::NotYet("nbf");
+                Err(Rejected { why, jwt })
+            }
+            seen => Seen::of(jwt, seen),
+        }
+    }
+
+    /// [`verify_issued`](Self::verify_issued), where there may be another try with newer keys.
+    pub fn try_verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejected> {
+        let seen = self.examine(&jwt, now);
+        Seen::of(jwt, seen)
+    }
+
+    fn examine(&self, jwt: &UnverifiedJwt, now: UnixTime) -> Result<Seen, Rejection> {
         let header = read_part(jwt.header())?;
         let payload = read_part(jwt.payload())?;
         let unverified_issuer = payload
             .get("iss")
             .and_then(Value::as_str)
             .ok_or(Rejection::Issuer)?;
-        let issuer = self
-            .issuers
-            .iter()
-            .find(|issuer| issuer.issuer == unverified_issuer)
-            .ok_or(Rejection::Issuer)?;
+        let issuer = self.issuer(unverified_issuer).ok_or(Rejection::Issuer)?;
         let keys = issuer.keys.as_deref().ok_or(Rejection::KeysUnavailable)?;
-        verify_signature(&jwt, &header, &issuer.algorithms, keys)?;
+        let key = verify_signature(jwt, &header, &issuer.algorithms, keys)?;
 
         issuer.profile.check_type(&header, &payload)?;
         let (kind, lineage) = jwt.glued().unwrap_or((issuer.tokens, Lineage::default()));
         if kind != issuer.tokens {
             return Err(Rejection::Kind);
         }
-        let claims = Claims::read(&payload, issuer.profile)?;
+        let claims = Claims::read(&payload, &issuer.issuer, &issuer.profile)?;
         claims.check_lifetime(now, issuer.max_lifetime)?;
-        Ok(VerifiedJwt {
-            jwt,
+        Ok(Seen {
             issuer: Arc::clone(issuer),
+            key,
             claims,
             lineage,
         })
     }
 }
 
-/// Checks the JOSE header and the signature: the part that does not know what is signed.
+impl Seen {
+    fn of(jwt: UnverifiedJwt, seen: Result<Self, Rejection>) -> Result<VerifiedJwt, Rejected> {
+        match seen {
+            Ok(Self {
+                issuer,
+                key,
+                claims,
+                lineage,
+            }) => Ok(VerifiedJwt {
+                jwt,
+                issuer,
+                key,
+                claims,
+                lineage,
+            }),
+            Err(why) => Err(Rejected { why, jwt }),
+        }
+    }
+}
+
+/// Checks the JOSE header and the signature, and says whose: the part that does not know what is signed.
 pub(crate) fn verify_signature(
     jwt: &UnverifiedJwt,
     header: &Object,
     algorithms: &[Algorithm],
     keys: &JwkSet,
-) -> Result<(), Rejection> {
+) -> Result<KeyId, Rejection> {
     if let Some(member) = REFUSED_MEMBERS
         .into_iter()
         .find(|member| header.contains_key(*member))
@@ -214,39 +261,12 @@ pub(crate) fn verify_signature(
     if !has_length || !key.verifies(jwt.signing_input().as_bytes(), &signature) {
         return Err(Rejection::Signature);
     }
-    Ok(())
+    Ok(key.id())
 }
 
 pub(crate) fn read_part(part: &str) -> Result<Object, Rejection> {
     let octets = Zeroizing::new(base64url::decode(part).ok_or(Rejection::Form)?);
     json::parse_object(&octets).map_err(|_| Rejection::Form)
-}
-
-impl Profile {
-    /// Whether it is an access token (GW-24). `typ` in the header is a media type, compared without regard to case,
-    /// with or without `application/` (RFC 7515 §4.1.9).
-    fn check_type(self, header: &Object, payload: &Object) -> Result<(), Rejection> {
-        let typ = header.get("typ").and_then(Value::as_str);
-        let typ = typ.ok_or(Rejection::Type)?.to_ascii_lowercase();
-        let is_access_token = match (self, typ.strip_prefix("application/").unwrap_or(&typ)) {
-            (Self::Rfc9068 | Self::Keycloak, "at+jwt") => true,
-            (Self::Keycloak, "jwt") => payload.get("typ").and_then(Value::as_str) == Some("Bearer"),
-            _ => false,
-        };
-        if is_access_token {
-            Ok(())
-        } else {
-            Err(Rejection::Type)
-        }
-    }
-
-    /// The claims that name the client, the first that is there.
-    const fn client_claims(self) -> &'static [&'static str] {
-        match self {
-            Self::Rfc9068 => &["client_id"],
-            Self::Keycloak => &["client_id", "azp"],
-        }
-    }
 }
 
 impl VerifiedJwt {
@@ -274,17 +294,21 @@ impl VerifiedJwt {
 
     /// Whether `audience` is among its audiences.
     pub fn is_for(&self, audience: &str) -> bool {
-        self.claims.audiences.iter().any(|named| named == audience)
+        self.claims
+            .permissions
+            .audiences
+            .iter()
+            .any(|named| named == audience)
     }
 
     /// Whether it has the scope (RFC 6749 §3.3).
     pub fn has_scope(&self, scope: &str) -> bool {
-        self.claims.scopes.contains(scope)
+        self.claims.permissions.scopes.contains(scope)
     }
 
     /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
     pub fn is_sender_constrained(&self) -> bool {
-        self.claims.confirmation
+        self.claims.permissions.confirmation
     }
 
     /// Whether it was issued to that client (RFC 9068 §2.2).
@@ -325,6 +349,31 @@ impl VerifiedJwt {
             || of(&crypto::sha256(self.jwt.signing_input().as_bytes())),
             |jti| of(jti.as_bytes()),
         )
+    }
+
+    /// What it is called in the log, under every secret that is held. `key` is its entry key.
+    pub fn names(&self, secrets: &Secrets, key: EntryKey) -> impl Iterator<Item = Name> {
+        let of_token = (RecordType::Token, RecordId::of_token(key));
+        let others = secrets.iter().flat_map(|secret| self.record_ids(secret));
+        iter::once(of_token)
+            .chain(others)
+            .map(|(kind, id)| Name::of(kind, id))
+    }
+
+    pub(crate) fn permissions(&self) -> &Arc<Permissions> {
+        &self.claims.permissions
+    }
+
+    pub(crate) fn key(&self) -> KeyId {
+        self.key
+    }
+
+    pub(crate) fn signing_input(&self) -> &str {
+        self.jwt.signing_input()
+    }
+
+    pub(crate) fn into_text(self) -> Zeroizing<String> {
+        self.jwt.into_text()
     }
 
     /// Every record, under that secret, that would kill it; a watermark only if it came later.
@@ -368,41 +417,48 @@ impl fmt::Debug for VerifiedJwt {
 }
 
 impl Claims {
-    fn read(payload: &Object, profile: Profile) -> Result<Self, Rejection> {
-        let text = |claim: &'static str| match payload.get(claim) {
+    fn read(payload: &Object, issuer: &str, profile: &Profile) -> Result<Self, Rejection> {
+        let named = |name: &str, claim: &'static str| match payload.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text.clone())),
+            // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
+            Some(Value::String(text)) => Ok(Some(text.clone()).filter(|text| !text.is_empty())),
             Some(_) => Err(Rejection::Claim(claim)),
         };
-        // An empty text names nobody: a record of it would kill strangers, a client of it be anyone's.
-        let name = |claim| text(claim).map(|text| text.filter(|text| !text.is_empty()));
-        let mut client = None;
-        for claim in profile.client_claims() {
-            client = client.or(name(claim)?);
-        }
+        let first = |names: &Names, claim| {
+            let read = |first: Option<String>, name| Ok(first.or(named(name, claim)?));
+            names.iter().try_fold(None, read)
+        };
         let date = |claim: &'static str| {
             payload
                 .get(claim)
                 .map(|value| numeric_date(value, claim))
                 .transpose()
         };
-        Ok(Self {
+        let claims = Self {
             expires_at: date("exp")?.ok_or(Rejection::Claim("exp"))?,
             issued_at: date("iat")?.ok_or(Rejection::Claim("iat"))?,
             not_before: date("nbf")?.unwrap_or_default(),
-            subject: name("sub")?,
-            client,
-            jti: name("jti")?,
-            session: name("sid")?,
-            audiences: audiences(payload.get("aud"))?,
-            scopes: text("scope")?
-                .unwrap_or_default()
-                .split(' ')
-                .filter(|scope| !scope.is_empty())
-                .map(str::to_owned)
-                .collect(),
-            confirmation: payload.contains_key("cnf"),
-        })
+            subject: named("sub", "sub")?,
+            client: first(&profile.client_claims, Required::Client.name())?,
+            jti: first(&profile.jti_claims, Required::Jti.name())?,
+            session: named("sid", "sid")?,
+            permissions: Arc::new(Permissions {
+                issuer: issuer.to_owned(),
+                audiences: payload.get("aud").map(audiences).transpose()?.unwrap_or_default(),
+                scopes: scopes(payload, &profile.scope_claims)?,
+                confirmation: payload.contains_key("cnf"),
+            }),
+        };
+        let lacks = |required: &&Required| match required {
+            Required::Audience => claims.permissions.audiences.is_empty(),
+            Required::Subject => claims.subject.is_none(),
+            Required::Client => claims.client.is_none(),
+            Required::Jti => claims.jti.is_none(),
+        };
+        match profile.required.iter().find(lacks) {
+            Some(required) => Err(Rejection::Claim(required.name())),
+            None => Ok(claims),
+        }
     }
 
     fn check_lifetime(&self, now: UnixTime, longest: Duration) -> Result<(), Rejection> {
@@ -439,17 +495,34 @@ fn numeric_date(value: &Value, claim: &'static str) -> Result<UnixTime, Rejectio
     }
 }
 
-/// One string, or an array of strings that is not empty (RFC 7519 §4.1.3, GW-26).
-fn audiences(value: Option<&Value>) -> Result<Vec<String>, Rejection> {
-    let refused = Rejection::Claim("aud");
+/// One string, or an array of strings (RFC 7519 §4.1.3, GW-26). An empty array names nobody.
+fn audiences(value: &Value) -> Result<Vec<String>, Rejection> {
     match value {
-        Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(many)) if !many.is_empty() => many
-            .iter()
-            .map(|one| one.as_str().map(str::to_owned).ok_or(refused))
-            .collect(),
-        _ => Err(refused),
+        Value::String(one) => Ok(vec![one.clone()]),
+        Value::Array(many) => texts(many, "aud"),
+        _ => Err(Rejection::Claim("aud")),
     }
+}
+
+/// Scopes between single spaces (RFC 8693 §4.2). Claims that no RFC defines may be lists of them as well.
+fn scopes(payload: &Object, names: &Names) -> Result<BTreeSet<String>, Rejection> {
+    let mut there = names
+        .iter()
+        .filter_map(|name| payload.get(name).map(|value| (name, value)));
+    let scopes = match there.next() {
+        None => Vec::new(),
+        Some((_, Value::String(text))) => text.split(' ').map(str::to_owned).collect(),
+        Some((name, Value::Array(many))) if name != "scope" => texts(many, "scope")?,
+        Some(_) => return Err(Rejection::Claim("scope")),
+    };
+    Ok(scopes.into_iter().filter(|scope| !scope.is_empty()).collect())
+}
+
+fn texts(values: &[Value], claim: &'static str) -> Result<Vec<String>, Rejection> {
+    values
+        .iter()
+        .map(|one| one.as_str().map(str::to_owned).ok_or(Rejection::Claim(claim)))
+        .collect()
 }
 
 impl fmt::Display for Rejection {
@@ -476,10 +549,13 @@ impl std::error::Error for Rejection {}
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use serde_json::json;
 
     use super::*;
     use crate::entry::Stored;
+    use crate::profile::Typ;
     use crate::secret::Secrets;
     use crate::{Provenance, SigningKey};
 
@@ -614,16 +690,31 @@ mod tests {
     fn an_empty_name_is_none() {
         let issuer = Issuer::new();
         let secret = Secret::generate(std::num::NonZeroU8::MIN);
+        let mut empty = claims();
+        for (claim, what) in [
+            ("sub", "sub"),
+            ("client_id", "client"),
+            ("sid", "sid"),
+            ("jti", "jti"),
+        ] {
+            assert_eq!(rejection(claim, json!(1)), Some(Rejection::Claim(what)));
+            // What must be there is not there if it is empty.
+            let refused = (claim != "sid").then_some(Rejection::Claim(what));
+            assert_eq!(rejection(claim, json!("")), refused);
+            empty[claim] = json!("");
+        }
+        let issuer = Issuer {
+            profile: Profile {
+                required: Cow::Borrowed(&[]),
+                ..Profile::RFC9068
+            },
+            ..issuer
+        };
         let kinds = |claims: &Json| {
             let verified = issuer.verified(claims);
             let kinds = verified.record_ids(&secret).map(|(kind, _)| kind);
             kinds.collect::<Vec<_>>()
         };
-        let mut empty = claims();
-        for claim in ["sub", "client_id", "sid", "jti"] {
-            assert_eq!(rejection(claim, json!(1)), Some(Rejection::Claim(claim)));
-            empty[claim] = json!("");
-        }
         assert_eq!(kinds(&empty), [RecordType::Jti, RecordType::Issuer]);
         let verified = issuer.verified(&empty);
         assert!(!verified.is_of_client(""));
@@ -812,6 +903,198 @@ mod tests {
         assert!(issuer.policy().verify(without_kid, now()).is_ok());
     }
 
+    /// Each setting by itself: a token, why RFC 9068 refuses it, and the change with which it is taken.
+    #[test]
+    fn each_setting_of_a_profile_takes_what_it_says_and_that_is_refused_without_it() {
+        let without = |claim: &str| {
+            let mut claims = claims();
+            claims.as_object_mut().unwrap().remove(claim);
+            claims
+        };
+        let renamed = |from: &str, to: &str| {
+            let mut claims = without(from);
+            claims[to] = json!("a value");
+            claims
+        };
+        let lacking = |lacking: Required| Profile {
+            required: Required::ALL.into_iter().filter(|it| *it != lacking).collect(),
+            ..Profile::RFC9068
+        };
+        let typed = |typ: &'static [Typ], jwt_claim: Option<(&'static str, &'static str)>| Profile {
+            typ: typ.into(),
+            jwt_claim: jwt_claim.map(|(name, value)| (name.into(), value.into())),
+            ..Profile::RFC9068
+        };
+        let client_claims = Profile {
+            client_claims: Names::Written(vec!["azp".into(), "cid".into()]),
+            ..Profile::RFC9068
+        };
+        let jti_claims = Profile {
+            jti_claims: Names::Known(&["uti"]),
+            ..Profile::RFC9068
+        };
+        let (of_type, of) = (Rejection::Type, Rejection::Claim);
+        let token_use = |value: &str| with("token_use", json!(value));
+        for (typ, claims, why, profile) in [
+            ("JWT", claims(), of_type, typed(&[Typ::Jwt], None)),
+            (
+                "application/jwt",
+                claims(),
+                of_type,
+                typed(&[Typ::AtJwt, Typ::Jwt], None),
+            ),
+            (
+                "JWT",
+                token_use("access"),
+                of_type,
+                typed(&[Typ::Jwt], Some(("token_use", "access"))),
+            ),
+            ("at+jwt", renamed("client_id", "cid"), of("client"), client_claims),
+            ("at+jwt", renamed("jti", "uti"), of("jti"), jti_claims),
+            ("at+jwt", without("aud"), of("aud"), lacking(Required::Audience)),
+            (
+                "at+jwt",
+                with("aud", json!([])),
+                of("aud"),
+                lacking(Required::Audience),
+            ),
+            ("at+jwt", without("sub"), of("sub"), lacking(Required::Subject)),
+            (
+                "at+jwt",
+                without("client_id"),
+                of("client"),
+                lacking(Required::Client),
+            ),
+            ("at+jwt", without("jti"), of("jti"), lacking(Required::Jti)),
+        ] {
+            let mut issuer = Issuer::new();
+            assert_eq!(issuer.refuses(typ, &claims), Some(why), "{typ} {claims}");
+            issuer.profile = profile;
+            assert_eq!(issuer.refuses(typ, &claims), None, "{typ} {claims}");
+        }
+    }
+
+    // GW-24: what is of type JWT is an access token by its claim alone; and where there is none to ask for, not if it
+    // looks like another.
+    #[test]
+    fn other_jwts_of_the_issuer_are_no_access_tokens() {
+        let mut issuer = Issuer::new();
+        issuer.profile = Profile::KEYCLOAK;
+        for (typ, value, refused) in [
+            ("JWT", json!("Bearer"), false),
+            ("JWT", json!("bearer"), true),
+            ("JWT", json!("ID"), true),
+            ("JWT", json!("Refresh"), true),
+            ("JWT", json!(null), true),
+            ("JWT", json!(["Bearer"]), true),
+            ("at+jwt", json!("whatever"), false),
+        ] {
+            let refusal = refused.then_some(Rejection::Type);
+            assert_eq!(issuer.refuses(typ, &with("typ", value)), refusal);
+        }
+        assert_eq!(issuer.refuses("JWT", &claims()), Some(Rejection::Type));
+        for typ in [
+            "logout+jwt",
+            "secevent+jwt",
+            "dpop+jwt",
+            "token-introspection+jwt",
+            "JOSE",
+            "",
+            "at+jwt ",
+        ] {
+            assert_eq!(
+                issuer.refuses(typ, &with("typ", json!("Bearer"))),
+                Some(Rejection::Type),
+                "{typ}"
+            );
+        }
+        issuer.profile.jwt_claim = None;
+        assert_eq!(issuer.refuses("JWT", &claims()), None);
+        for claim in [
+            "nonce",
+            "at_hash",
+            "c_hash",
+            "s_hash",
+            "events",
+            "token_introspection",
+        ] {
+            assert_eq!(
+                issuer.refuses("JWT", &with(claim, json!("x"))),
+                Some(Rejection::Type),
+                "{claim}"
+            );
+            assert_eq!(
+                issuer.refuses("at+jwt", &with(claim, json!("x"))),
+                None,
+                "{claim}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_first_claim_that_is_there_names_the_client_and_all_are_texts() {
+        let mut issuer = Issuer::new();
+        issuer.profile = Profile::KEYCLOAK;
+        // A token that was exchanged: the one that asked is in azp.
+        let exchanged = issuer.verified(&with("azp", json!("billing")));
+        assert!(exchanged.is_of_client("billing") && !exchanged.is_of_client("app"));
+        assert!(issuer.verified(&with("azp", json!(""))).is_of_client("app"));
+        for (claim, value) in [("azp", json!(1)), ("client_id", json!(["app"]))] {
+            let mut claims = with("azp", json!("billing"));
+            claims[claim] = value;
+            assert_eq!(
+                issuer.refuses("at+jwt", &claims),
+                Some(Rejection::Claim("client"))
+            );
+        }
+    }
+
+    #[test]
+    fn scopes_are_a_text_or_under_another_name_a_list() {
+        let mut issuer = Issuer::new();
+        let scp = |value: Json| with("scp", value);
+        assert!(!issuer.verified(&scp(json!(["read"]))).has_scope("read"));
+        issuer.profile.scope_claims = Names::Known(&["scope", "scp"]);
+        for value in [json!(["read", "write"]), json!("write read")] {
+            let verified = issuer.verified(&scp(value));
+            assert!(verified.has_scope("read") && verified.has_scope("write"));
+        }
+        // An element is one scope, and both claims are not added up.
+        assert!(!issuer.verified(&scp(json!(["read write"]))).has_scope("read"));
+        let mut both = scp(json!(["admin"]));
+        both["scope"] = json!("read");
+        let verified = issuer.verified(&both);
+        assert!(verified.has_scope("read") && !verified.has_scope("admin"));
+        for value in [
+            json!([1]),
+            json!([["read"]]),
+            json!({ "read": true }),
+            json!(null),
+        ] {
+            assert_eq!(
+                issuer.refuses("at+jwt", &scp(value)),
+                Some(Rejection::Claim("scope"))
+            );
+        }
+        let refused = issuer.refuses("at+jwt", &with("scope", json!(["read"])));
+        assert_eq!(refused, Some(Rejection::Claim("scope")));
+    }
+
+    #[test]
+    fn what_is_rejected_is_handed_back_as_it_came() {
+        let issuer = Issuer::new();
+        let jwt = issuer.signs(&claims());
+        let rejected = Policy::default().try_verify(jwt.clone(), now()).unwrap_err();
+        assert_eq!(
+            (rejected.why, rejected.jwt.expose()),
+            (Rejection::Issuer, jwt.expose())
+        );
+        let ahead = issuer.signs(&with("nbf", json!(NOW + 11)));
+        let rejected = issuer.policy().try_verify(ahead, now()).unwrap_err();
+        assert_eq!(rejected.why, Rejection::NotYet("nbf"));
+        assert!(issuer.policy().try_verify_issued(rejected.jwt, now()).is_ok());
+    }
+
     // GW-28
     #[test]
     fn parts_that_are_no_object_are_refused() {
@@ -877,19 +1160,21 @@ mod tests {
     /// An issuer with one ES256 key, and what a gateway accepts of it.
     struct Issuer {
         key: SigningKey,
+        profile: Profile,
     }
 
     impl Issuer {
         fn new() -> Self {
             Self {
                 key: SigningKey::generate(Algorithm::Es256).unwrap(),
+                profile: Profile::RFC9068,
             }
         }
 
         fn accepted(&self) -> IssuerPolicy {
             IssuerPolicy {
                 issuer: ISSUER.into(),
-                profile: Profile::Rfc9068,
+                profile: self.profile.clone(),
                 algorithms: vec![Algorithm::Es256],
                 tokens: TokenKind::Signature,
                 max_lifetime: Duration::from_secs(3600),
@@ -903,6 +1188,11 @@ mod tests {
 
         fn signs(&self, claims: &Json) -> UnverifiedJwt {
             self.key.sign("at+jwt", claims).unwrap()
+        }
+
+        fn refuses(&self, typ: &str, claims: &Json) -> Option<Rejection> {
+            let jwt = self.key.sign(typ, claims).unwrap();
+            self.policy().verify(jwt, now()).err()
         }
 
         fn verified(&self, claims: &Json) -> VerifiedJwt {

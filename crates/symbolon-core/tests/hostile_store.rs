@@ -334,7 +334,7 @@ impl Deployment {
         let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
         let policy = Policy::new([IssuerPolicy {
             issuer: "https://id.example.com".into(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms,
             tokens,
             max_lifetime: Duration::from_secs(3600),

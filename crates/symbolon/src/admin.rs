@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::Body as RequestBody;
 use axum::extract::State;
 use axum::routing::{get, post};
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use symbolon_core::{Lineage, RecordId, UnixTime, base64url, equal_in_constant_time};
@@ -19,7 +19,8 @@ use crate::form::{Form, Malformed};
 use crate::http::{self, Body};
 use crate::resolve::{Outage, Resolver, Seen, State as TokenState};
 use crate::revocations::{Asker, Revocations};
-use crate::revoke::Revoker;
+use crate::revoke::{Named, Revoker};
+use crate::shared::Shared;
 
 /// The listener for operators. Loopback only.
 #[derive(Clone, Debug)]
@@ -50,30 +51,25 @@ impl fmt::Debug for Token {
 /// The running admin listener.
 pub struct Admin {
     token: Option<Token>,
-    revoker: Arc<Revoker>,
-    resolver: Resolver,
+    revoker: Revoker,
+    resolver: Arc<Resolver>,
     revocations: Arc<Revocations>,
     had_keys: AtomicBool,
 }
 
 impl Admin {
     /// Acts for operators who bring `token`.
-    pub fn new(
-        token: Option<Token>,
-        revoker: Arc<Revoker>,
-        resolver: Resolver,
-        revocations: Arc<Revocations>,
-    ) -> Self {
+    pub fn new(token: Option<Token>, resolver: Arc<Resolver>, shared: &Shared) -> Self {
         Self {
             token,
-            revoker,
+            revoker: Revoker::new(shared),
             resolver,
-            revocations,
+            revocations: shared.revocations.clone(),
             had_keys: AtomicBool::new(false),
         }
     }
 
-    /// Its endpoints: `/health` says that the process runs, `/ready` that it can decide.
+    /// Its endpoints: `/health` says that the process runs, `/ready` that it can decide, `/metrics` what it did.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new()
             .route(
@@ -81,6 +77,7 @@ impl Admin {
                 get(|| async { http::json(StatusCode::OK, &json!({ "status": "up" })) }),
             )
             .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
             .route("/revoke", post(revoke))
             .route("/lookup", post(lookup))
             .with_state(self)
@@ -113,24 +110,48 @@ impl Admin {
             return Err(Refused::Operator);
         }
         let form = Form::read(headers, body).await?;
-        match (form.one("token"), form.one("jti")) {
-            (Some(text), None) => {
-                let token = self
-                    .revoker
-                    .parse(text)
-                    .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
-                let found = self.revoker.find(&token).await?;
-                self.revoker.revoke(&token, &found, Asker::Operator).await?;
-                let token = self.revoker.correlation_id(&token);
-                tracing::info!(token, "revoked by an operator");
-            }
-            (None, Some(jti)) => {
-                let issuer = self.issuer(form.one("issuer"))?;
-                self.revoker.revoke_jti(&issuer, jti, Asker::Operator).await?;
-                tracing::info!(issuer, "revoked by an operator, by jti");
-            }
-            _ => return Err(Refused::Request("say one of: token, jti")),
-        }
+        let mut meant = REVOCABLE.iter().filter_map(|name| Some((*name, form.one(name)?)));
+        let (Some((name, value)), None) = (meant.next(), meant.next()) else {
+            return Err(Refused::Request(SAY_WHAT));
+        };
+        let named = match name {
+            "token" => return self.revoke_token(value).await,
+            "grant" => return self.revoke_grant(value).await,
+            "jti" => Named::Jti(value),
+            "sid" => Named::Session(value),
+            "sub" => Named::Subject(value),
+            "client_id" => Named::Client(value),
+            "all" if value == "true" => Named::Everything,
+            _ => return Err(Refused::Request(SAY_WHAT)),
+        };
+        let issuer = self.issuer(form.one("issuer"))?;
+        self.revoker.revoke_named(&issuer, named, Asker::Operator).await?;
+        tracing::info!(issuer, by = name, "revoked by an operator");
+        Ok(())
+    }
+
+    async fn revoke_token(&self, text: &str) -> Result<(), Refused> {
+        let token = self
+            .revoker
+            .parse(text)
+            .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
+        let found = self.revoker.find(&token).await?;
+        self.revoker.revoke(&token, &found, Asker::Operator).await?;
+        let token = self.revoker.correlation_id(&token);
+        tracing::info!(token, "revoked by an operator");
+        Ok(())
+    }
+
+    async fn revoke_grant(&self, text: &str) -> Result<(), Refused> {
+        let octets = base64url::decode(text).and_then(|octets| octets.try_into().ok());
+        let grant = octets
+            .map(RecordId::from_bytes)
+            .filter(|grant| !grant.is_none())
+            .ok_or(Refused::Request(
+                "that is no grant: lookup shows the one of a token",
+            ))?;
+        self.revoker.revoke_grant(grant, Asker::Operator).await?;
+        tracing::info!(by = "grant", "revoked by an operator");
         Ok(())
     }
 
@@ -169,6 +190,10 @@ impl Admin {
     }
 }
 
+/// What an operator can revoke by.
+const REVOCABLE: [&str; 7] = ["token", "grant", "jti", "sid", "sub", "client_id", "all"];
+const SAY_WHAT: &str = "say one of: token, grant, jti, sid, sub, client_id, all=true";
+
 enum Refused {
     Operator,
     Request(&'static str),
@@ -194,6 +219,14 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
         (true, false) => "keys of an issuer are not there yet",
     };
     http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": waits_for }))
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response<Body> {
+    let text = admin.resolver.metrics().render(&admin.resolver.snapshot());
+    let mut response = Response::new(Body::Full(text.into()));
+    let media_type = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    response
 }
 
 async fn lookup(State(admin): State<Arc<Admin>>, headers: HeaderMap, body: RequestBody) -> Response<Body> {

@@ -4,7 +4,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -94,15 +94,20 @@ pub(crate) fn fail(error: &(impl fmt::Display + ?Sized)) -> ExitCode {
 
 /// How an issuer's access tokens look, by its name.
 fn a_profile(name: &str) -> Result<Profile, String> {
-    match name {
-        "rfc9068" => Ok(Profile::Rfc9068),
-        "keycloak" => Ok(Profile::Keycloak),
-        _ => Err("a profile is rfc9068 or keycloak".to_owned()),
-    }
+    let profile = Profile::named(name).cloned();
+    profile.ok_or_else(|| {
+        format!(
+            "a profile is {}",
+            Profile::ALL.map(|profile| profile.name).join(" or ")
+        )
+    })
 }
 
 /// All of standard input, without the line end behind it.
 fn input() -> io::Result<Zeroizing<String>> {
+    if io::stdin().is_terminal() {
+        eprintln!("reading standard input; Ctrl-D ends it");
+    }
     let mut text = Zeroizing::new(String::new());
     io::stdin().lock().take(1024 * 1024).read_to_string(&mut text)?;
     let end = text.trim_end().len();

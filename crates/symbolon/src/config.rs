@@ -28,7 +28,7 @@ pub use schema::SCHEMA;
 use self::gateway::Revocation;
 use self::table::{Reader, Table};
 use self::values::one_of;
-use crate::{admin, keys, revocations, store, telemetry};
+use crate::{admin, keys, l1, revocations, store, telemetry};
 
 /// What one process is to do.
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where entries and revocations are kept.
     pub store: store::Config,
+    /// How much is kept of what was looked up.
+    pub cache: l1::Config,
     /// How revocations are followed.
     pub revocations: revocations::Config,
     /// Whose tokens there are.
@@ -102,6 +104,9 @@ fn config(root: &mut Table<'_, '_>) -> Option<Config> {
     let store = root.table_or_empty("store", "write [store]", |table| {
         store(table, data.as_deref(), only_role)
     });
+    let cache = root.table_or_empty("cache", "write [cache]", |table| {
+        table.or("max_bytes", l1::Config::DEFAULT.max_bytes, values::size)
+    });
     let records = root.table_or_empty("revocations", "write [revocations]", |table| {
         table.or("max_bytes", DEFAULT_RECORD_BYTES, values::size)
     });
@@ -116,6 +121,9 @@ fn config(root: &mut Table<'_, '_>) -> Option<Config> {
         secrets,
         data: data?,
         store: store??,
+        cache: l1::Config {
+            max_bytes: cache??.value,
+        },
         revocations: revocations::Config {
             max_bytes: records??.value,
             detect: revocation.detect,

@@ -34,11 +34,8 @@ impl Form {
         if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             return Err(Malformed("the body is not application/x-www-form-urlencoded"));
         }
-        let body = tokio::time::timeout(PATIENCE, http::read(body, MAX_BODY)).await;
-        let body = body
-            .ok()
-            .flatten()
-            .ok_or(Malformed("the body broke off, or is too large or too slow"))?;
+        let body = http::read_within(PATIENCE, body, MAX_BODY).await;
+        let body = body.ok_or(Malformed("the body broke off, or is too large or too slow"))?;
         Self::parse(&body)
     }
 

@@ -391,6 +391,11 @@ impl Downstream {
         }
     }
 
+    /// Whether it is believed about whom it forwards for.
+    pub fn is_trusted(&self) -> bool {
+        self.is_trusted
+    }
+
     /// Sets `X-Forwarded-For`, `-Host` and `-Proto` to what is known, and `Via`. What a trusted proxy said of the
     /// first client is kept; what anybody else said is gone already.
     pub fn set_forwarded(&self, headers: &mut HeaderMap, host: &HeaderValue) {

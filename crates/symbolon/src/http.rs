@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as HttpBody, Bytes, Frame, Incoming, SizeHint};
@@ -120,4 +121,12 @@ pub async fn read(body: axum::body::Body, limit: usize) -> Option<Bytes> {
         .await
         .ok()
         .map(http_body_util::Collected::to_bytes)
+}
+
+/// The same; none also if it takes longer than `patience`.
+pub async fn read_within(patience: Duration, body: axum::body::Body, limit: usize) -> Option<Bytes> {
+    tokio::time::timeout(patience, read(body, limit))
+        .await
+        .ok()
+        .flatten()
 }

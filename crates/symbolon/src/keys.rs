@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use symbolon_core::{
-    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, Rejection, SignatureLengths,
-    SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
+    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, Rejected, Rejection,
+    SignatureLengths, SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
 };
 
 mod fetched;
@@ -103,26 +103,32 @@ impl Issuers {
     /// Verifies what a client presented. A key that is not known may be new: the issuer is asked again, which the
     /// request waits for that caused it, and no other (MD-06).
     pub async fn verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
-        let verdict = self.policy().rules.verify(jwt.clone(), now);
+        let verdict = self.policy().rules.try_verify(jwt, now);
         match verdict {
-            Err(Rejection::UnknownKey) => {
+            Err(Rejected {
+                why: Rejection::UnknownKey,
+                jwt,
+            }) => {
                 self.renew(&jwt, false).await;
-                let verdict = self.policy().rules.verify(jwt.clone(), now);
-                verdict.map_err(|rejection| self.doubt(rejection, &jwt))
+                let verdict = self.policy().rules.try_verify(jwt, now);
+                verdict.map_err(|rejected| self.doubt(&rejected))
             }
-            verdict => verdict,
+            verdict => verdict.map_err(|rejected| rejected.why),
         }
     }
 
     /// Verifies what was just issued. Its request cannot be repeated, so it waits for the keys whoever asks for them.
     pub async fn verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
-        let verdict = self.policy().rules.verify_issued(jwt.clone(), now);
+        let verdict = self.policy().rules.try_verify_issued(jwt, now);
         match verdict {
-            Err(Rejection::UnknownKey | Rejection::KeysUnavailable) => {
+            Err(Rejected {
+                why: Rejection::UnknownKey | Rejection::KeysUnavailable,
+                jwt,
+            }) => {
                 self.renew(&jwt, true).await;
                 self.policy().rules.verify_issued(jwt, now)
             }
-            verdict => verdict,
+            verdict => verdict.map_err(|rejected| rejected.why),
         }
     }
 
@@ -142,16 +148,16 @@ impl Issuers {
 
     /// A token that was issued after its issuer's keys were fetched may be signed with a newer one: nobody can say
     /// now. One that was issued before is signed with none of them: it stays rejected.
-    fn doubt(&self, rejection: Rejection, jwt: &UnverifiedJwt) -> Rejection {
+    fn doubt(&self, rejected: &Rejected) -> Rejection {
         let is_newer = || {
-            let (unverified_issuer, unverified_issued_at) = jwt.unverified_origin()?;
+            let (unverified_issuer, unverified_issued_at) = rejected.jwt.unverified_origin()?;
             let (_, source) = self
                 .sources
                 .iter()
                 .find(|(config, _)| config.issuer == unverified_issuer)?;
             Some(unverified_issued_at.plus(CLOCKS_DIFFER) > source.fetched_at()?)
         };
-        match rejection {
+        match rejected.why {
             Rejection::UnknownKey if is_newer() == Some(true) => Rejection::KeysUnavailable,
             rejection => rejection,
         }
@@ -206,17 +212,29 @@ fn log_skipped(set: &JwkSet, issuer: &str) {
 
 impl Current {
     fn of(sources: &[(Config, Arc<dyn KeySource>)]) -> Self {
-        let rules = Policy::new(sources.iter().map(|(config, source)| IssuerPolicy {
-            issuer: config.issuer.clone(),
-            profile: config.profile,
-            algorithms: config.algorithms.clone(),
-            tokens: config.tokens,
-            max_lifetime: config.max_lifetime,
-            keys: source.jwk_set(),
+        let rules = Policy::new(sources.iter().map(|(config, source)| {
+            let keys = source.jwk_set();
+            IssuerPolicy {
+                issuer: config.issuer.clone(),
+                profile: config.profile.clone(),
+                algorithms: algorithms(config, keys.as_deref()),
+                tokens: config.tokens,
+                max_lifetime: config.max_lifetime,
+                keys,
+            }
         }));
         Self {
             lengths: rules.signature_lengths(),
             rules,
         }
+    }
+}
+
+/// What an issuer may sign with. The keys that we sign with ourselves are all there are, and those of an algorithm that
+/// the settings no longer have have signed tokens that are alive.
+fn algorithms(config: &Config, keys: Option<&JwkSet>) -> Vec<Algorithm> {
+    match (&config.keys, keys) {
+        (Source::Mint, Some(keys)) => keys.algorithms().collect(),
+        _ => config.algorithms.clone(),
     }
 }

@@ -13,9 +13,12 @@ pub mod private_file;
 pub mod process;
 
 pub mod keys;
+pub mod l1;
+pub mod metrics;
 pub mod resolve;
 pub mod revocations;
 pub mod revoke;
+pub mod shared;
 
 mod form;
 pub mod forward;

@@ -1,11 +1,12 @@
 //! Files that their owner alone may use: keys, secrets, operators' tokens (OP-03).
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use nix::unistd::geteuid;
 use symbolon_core::{base64url, random};
 use zeroize::Zeroizing;
 
@@ -16,17 +17,28 @@ pub enum ReadError {
     Io(io::Error),
     /// Others than its owner may use it: what is in it may be theirs, or known to them.
     Shared,
+    /// Its owner is another user than this process's.
+    Foreign,
 }
 
-/// The text of a file that nobody but its owner may use.
+/// The text of a file that nobody but its owner may use, who is the user of this process.
 pub fn read(path: &Path) -> Result<Zeroizing<String>, ReadError> {
     let mut file = File::open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        return Err(ReadError::Shared);
-    }
+    check(&file.metadata()?)?;
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text)?;
     Ok(text)
+}
+
+/// Whether a file or folder is for the user of this process alone.
+pub fn check(metadata: &Metadata) -> Result<(), ReadError> {
+    if !may_own(metadata.uid(), geteuid().as_raw()) {
+        return Err(ReadError::Foreign);
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        return Err(ReadError::Shared);
+    }
+    Ok(())
 }
 
 /// Writes a new file that its owner alone may use, whole or not at all. Folders that are not there are made so too.
@@ -63,6 +75,12 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     renamed
 }
 
+/// Whom a process of that user believes. The superuser may read and write everything in any case; and if it is the
+/// superuser's process, nobody else.
+fn may_own(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
+}
+
 impl ReadError {
     /// Whether there is no such file.
     pub fn is_missing(&self) -> bool {
@@ -81,6 +99,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Shared => f.write_str("others can read it (chmod 600)"),
+            Self::Foreign => f.write_str("it is another user's than this process's (chown)"),
         }
     }
 }
@@ -105,6 +124,20 @@ mod tests {
         for mode in [0o640, 0o604, 0o620, 0o610, 0o700 | 0o7] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert!(matches!(read(&path), Err(ReadError::Shared)), "{mode:o}");
+        }
+    }
+
+    // OP-03
+    #[test]
+    fn another_users_file_is_not_read() {
+        assert!(may_own(1000, 1000) && may_own(0, 1000) && may_own(0, 0));
+        assert!(!may_own(1001, 1000) && !may_own(1000, 0));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        write(&path, b"secret").unwrap();
+        // Only the superuser gives files away.
+        if std::os::unix::fs::chown(&path, Some(65_534), None).is_ok() {
+            assert!(matches!(read(&path), Err(ReadError::Foreign)));
         }
     }
 

@@ -18,20 +18,18 @@ use tower::ServiceExt as _;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::forward::{Forwarder, Roots, RootsError};
+use crate::forward::{Forwarder, Roots};
 use crate::gateway::Gateway;
 use crate::http::Body;
 use crate::keys::{self, Fetched, Fixed, Issuers, KeySource};
 use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::private_file;
-use crate::publish::Publisher;
 use crate::request;
 use crate::resolve::Resolver;
-use crate::revocations::Revocations;
-use crate::revoke::Revoker;
+use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN};
-use crate::token_service::broker::{self, Broker};
-use crate::token_service::mint::{self, Mint, SigningKeys};
+use crate::token_service::broker::Broker;
+use crate::token_service::mint::{Mint, SigningKeys};
 use crate::token_service::{Paths, Source, TokenService};
 
 /// Roles that run.
@@ -77,18 +75,8 @@ impl Process {
         };
         let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
-        let shared = Shared {
-            revocations: Arc::new(Revocations::new(
-                config.revocations,
-                store.clone(),
-                clock.clone(),
-                secrets.clone(),
-            )),
-            issuers,
-            store,
-            clock,
-            secrets,
-        };
+        let shared = Shared::new(issuers, store, config.revocations, secrets, clock);
+        let resolver = Arc::new(Resolver::new(config.cache, &shared));
         let token_service = match config
             .token_service
             .map(|settings| (settings.listen, settings.source))
@@ -96,11 +84,14 @@ impl Process {
             Some((listen, Source::Mint(settings))) => signing_keys.clone().map(|(issuer, keys)| {
                 let mint = Mint::new(keys, issuer, settings.lifetime);
                 let paths = Paths::of(&settings.issuer);
-                let router = shared.token_service(settings, mint).router(&paths);
+                let token_service = TokenService::new(settings.clients, mint, &shared);
+                let router = Arc::new(token_service).router(&paths);
                 (listen, Front::Mint(Endpoints { router, paths }))
             }),
             Some((listen, Source::Broker(settings))) => {
-                let broker = shared.broker(settings).map_err(StartError::new)?;
+                let roots = Roots::of(&settings.authorization_server, None);
+                let http = Forwarder::new(&roots).map_err(StartError::new)?;
+                let broker = Broker::new(settings, http, resolver.clone(), &shared);
                 broker.self_test().await.map_err(StartError::new)?;
                 Some((listen, Front::Broker(Box::new(broker))))
             }
@@ -108,17 +99,12 @@ impl Process {
         };
         let gateway = config.gateway.map(|settings| {
             let (listen, places) = (settings.listen, settings.max_connections);
-            let gateway = Gateway::new(settings, Arc::new(shared.resolver())).map_err(StartError::new)?;
+            let gateway = Gateway::new(settings, resolver.clone()).map_err(StartError::new)?;
             Ok::<_, StartError>((listen, places, gateway))
         });
         let admin = config.admin.map(|settings| {
-            let admin = Admin::new(
-                settings.token,
-                Arc::new(shared.revoker()),
-                shared.resolver(),
-                shared.revocations.clone(),
-            );
-            (settings.listen, Endpoints::everywhere(Arc::new(admin).router()))
+            let admin = Arc::new(Admin::new(settings.token, resolver.clone(), &shared));
+            (settings.listen, Endpoints::everywhere(admin.router()))
         });
         let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
         for source in fetched {
@@ -197,67 +183,6 @@ impl Process {
         self.stop.now();
         while self.listeners.join_next().await.is_some() {}
         self.background.abort_all();
-    }
-}
-
-/// What the roles of one process share.
-struct Shared {
-    issuers: Arc<Issuers>,
-    store: Arc<dyn EntryStore>,
-    revocations: Arc<Revocations>,
-    secrets: Secrets,
-    clock: Arc<dyn Clock>,
-}
-
-impl Shared {
-    fn token_service(&self, settings: mint::Config, mint: Mint) -> Arc<TokenService> {
-        Arc::new(TokenService::new(
-            settings.clients,
-            mint,
-            self.issuers.clone(),
-            self.publisher(),
-            Arc::new(self.revoker()),
-            self.clock.clone(),
-        ))
-    }
-
-    fn broker(&self, settings: broker::Config) -> Result<Broker, RootsError> {
-        let http = Forwarder::new(&Roots::of(&settings.authorization_server, None))?;
-        Ok(Broker::new(
-            settings,
-            http,
-            self.issuers.clone(),
-            self.store.clone(),
-            self.publisher(),
-            self.resolver(),
-            self.revoker(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        ))
-    }
-
-    fn publisher(&self) -> Publisher {
-        Publisher::new(self.store.clone(), self.revocations.clone(), self.secrets.clone())
-    }
-
-    fn resolver(&self) -> Resolver {
-        Resolver::new(
-            self.issuers.clone(),
-            self.store.clone(),
-            self.revocations.clone(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        )
-    }
-
-    fn revoker(&self) -> Revoker {
-        Revoker::new(
-            self.issuers.clone(),
-            self.store.clone(),
-            self.revocations.clone(),
-            self.secrets.clone(),
-            self.clock.clone(),
-        )
     }
 }
 

@@ -1,13 +1,20 @@
-//! T → verified JWT: store, open, glue, verify, records. Used by both roles, so that both decide alike.
+//! T → a JWT that may be forwarded: L1, store, open, glue, verify, records. Used by both roles, so that both decide
+//! alike.
 
 use std::fmt;
 use std::sync::Arc;
 
-use symbolon_core::{OpaqueToken, RecordType, Rejection, Secrets, Stored, VerifiedJwt};
+use symbolon_core::{
+    AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored,
+    Tombstone, UnverifiedJwt,
+};
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
+use crate::l1::{self, Filled, L1};
+use crate::metrics::{Found, Metrics, Snapshot};
 use crate::revocations::{Revocations, View};
+use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
 mod look;
@@ -17,10 +24,12 @@ pub use look::{Seen, State};
 /// Turns opaque tokens into verified JWTs.
 pub struct Resolver {
     issuers: Arc<Issuers>,
+    l1: L1<Unresolved>,
     store: Arc<dyn EntryStore>,
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// Why a token was not resolved.
@@ -57,20 +66,17 @@ pub enum Outage {
 }
 
 impl Resolver {
-    /// Looks entries up in `store`, opens them with `secrets` and verifies by the policy of `issuers`.
-    pub fn new(
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        revocations: Arc<Revocations>,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Looks entries up in the store that is shared, opens them, verifies them and keeps what it found in a cache of
+    /// that size.
+    pub fn new(cache: l1::Config, shared: &Shared) -> Self {
         Self {
-            issuers,
-            store,
-            revocations,
-            secrets,
-            clock,
+            issuers: shared.issuers.clone(),
+            l1: L1::new(cache),
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
@@ -79,26 +85,87 @@ impl Resolver {
         OpaqueToken::parse(text, &self.issuers.policy().lengths)
     }
 
-    /// The one way from an opaque token to a JWT that may be forwarded.
-    pub async fn resolve(&self, token: &OpaqueToken) -> Result<VerifiedJwt, Unresolved> {
-        if self.revocations.view().await != View::Fresh {
+    /// The one way from an opaque token to a JWT that may be forwarded. A token that was seen before is answered for
+    /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
+    pub async fn resolve(&self, token: &OpaqueToken) -> Result<AcceptedJwt, Unresolved> {
+        let view = self.revocations.view().await;
+        if view == View::Old {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
-        // L1 comes here: a hit was verified when it was filled, and re-checks expiry, key and records.
         let key = token.entry_key();
-        let entry = match self.store.get(key).await? {
-            Stored::Live(entry) => entry,
-            Stored::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
-            Stored::Absent => return Err(Invalid::Unknown.into()),
-        };
-        let half = entry.open(token, &self.secrets).map_err(StoreError::Corrupt)?;
-        let glued = half.glue(token).map_err(|_| Invalid::Rejected(Rejection::Form))?;
-        let jwt = self.issuers.verify(glued, self.clock.now()).await?;
-        // Last: a record that comes while the entry is read is seen here or by the store.
-        match self.revocations.kills(&jwt, key) {
-            Some(kind) => Err(Invalid::Revoked(kind).into()),
-            None => Ok(jwt),
+        if let Some(kept) = self.l1.get(key) {
+            match self.accept(token, key, &kept) {
+                // Its key has gone from its issuer's set: whether that has another one now is found out below.
+                Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
+                answer => {
+                    self.metrics.found(Found::Hit);
+                    return answer;
+                }
+            }
         }
+        if view != View::Fresh {
+            return Err(Unresolved::Unavailable(Outage::OldView));
+        }
+        let Filled { mut outcome, joined } = self.l1.fill(key, || self.find(token)).await;
+        self.metrics
+            .found(if joined { Found::Joined } else { Found::Filled });
+        if joined && matches!(outcome, Err(Unresolved::Invalid(Invalid::Unknown))) {
+            // It may have been published since the look-up began that another one had asked for.
+            outcome = self.find(token).await;
+        }
+        let kept = outcome?;
+        self.accept(token, key, &kept)
+    }
+
+    /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
+    async fn find(&self, token: &OpaqueToken) -> Result<KeptJwt, Unresolved> {
+        let glued = match look_up(&*self.store, token, &self.secrets).await? {
+            LookedUp::Glued(jwt) => jwt,
+            LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
+            LookedUp::Absent => return Err(Invalid::Unknown.into()),
+        };
+        let jwt = self.issuers.verify(glued, self.clock.now()).await?;
+        Ok(self.l1.keep(token, &jwt, &self.secrets))
+    }
+
+    /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache
+    /// already, and again when there are new ones.
+    fn accept(&self, token: &OpaqueToken, key: EntryKey, kept: &KeptJwt) -> Result<AcceptedJwt, Unresolved> {
+        let refuse = |reason| {
+            self.l1.remove(key);
+            Err(reason)
+        };
+        if let Err(rejection) = kept.is_accepted(&self.issuers.policy().rules, self.clock.now()) {
+            return refuse(rejection.into());
+        }
+        // Counted before it is looked: what is added in between is looked at the next time.
+        let additions = self.revocations.additions();
+        if !kept.was_checked(additions) {
+            if let Some(kind) = self.revocations.kills_any(kept.names(), kept.begun()) {
+                return refuse(Invalid::Revoked(kind).into());
+            }
+            kept.set_checked(additions);
+        }
+        match self.l1.open(token, kept) {
+            Some(jwt) => Ok(jwt),
+            None => refuse(Invalid::Unknown.into()),
+        }
+    }
+
+    /// How it stands now, for the metrics.
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            cached: self.l1.len(),
+            cache_bytes: self.l1.size(),
+            records: self.revocations.len(),
+            ready: self.revocations.is_ready(),
+            view_age: self.revocations.view_age(),
+        }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// What logs say in place of the token.
@@ -110,6 +177,33 @@ impl Resolver {
     pub fn is_ready(&self) -> bool {
         self.revocations.is_ready()
     }
+}
+
+/// What a store has of a token.
+pub(crate) enum LookedUp {
+    /// Nothing.
+    Absent,
+    /// Its tombstone.
+    Revoked(Tombstone),
+    /// Its other half: the whole, which nobody has verified.
+    Glued(UnverifiedJwt),
+}
+
+/// Looks a token up, opens what is there and puts the halves together.
+pub(crate) async fn look_up(
+    store: &dyn EntryStore,
+    token: &OpaqueToken,
+    secrets: &Secrets,
+) -> Result<LookedUp, StoreError> {
+    let entry = match store.get(token.entry_key()).await? {
+        Stored::Live(entry) => entry,
+        Stored::Revoked(tombstone) => return Ok(LookedUp::Revoked(tombstone)),
+        Stored::Absent => return Ok(LookedUp::Absent),
+    };
+    let half = entry.open(token, secrets).map_err(StoreError::Corrupt)?;
+    let glued = half.glue(token);
+    let glued = glued.map_err(|_| StoreError::Corrupt(EntryError::SigningInput))?;
+    Ok(LookedUp::Glued(glued))
 }
 
 impl From<Invalid> for Unresolved {

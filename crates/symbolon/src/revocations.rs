@@ -2,11 +2,11 @@
 //!
 //! Reading the log is the proof of freshness: nobody has to write for a reader to know that it missed nothing.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use symbolon_core::{EntryKey, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
+use symbolon_core::{BegunAt, EntryKey, Name, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -16,7 +16,7 @@ mod follower;
 mod records;
 
 pub use follower::{Asked, Follower, View};
-pub use records::{Begun, Name, Records};
+pub use records::Records;
 
 /// How late a revocation may be seen.
 #[derive(Clone, Debug)]
@@ -46,6 +46,8 @@ pub struct Revocations {
     catching_up: tokio::sync::Mutex<()>,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
+    /// Whether the records took more than half of their room the last time.
+    is_half_full: AtomicBool,
 }
 
 /// Who asks, and so how much of the records' room is theirs.
@@ -82,6 +84,7 @@ impl Revocations {
             fresh_at: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
             read_to_end: Notify::new(),
+            is_half_full: AtomicBool::new(false),
         }
     }
 
@@ -105,6 +108,7 @@ impl Revocations {
             let now = self.clock.elapsed();
             if now >= forget_at {
                 self.write().forget_ended(self.clock.now());
+                self.crosses_half();
                 forget_at = now + FORGET_EVERY;
             }
         }
@@ -180,7 +184,7 @@ impl Revocations {
     }
 
     /// Which of the names a record kills, of a token begun then.
-    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: Begun) -> Option<RecordType> {
+    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: BegunAt) -> Option<RecordType> {
         let records = self.read();
         let mut names = names.into_iter();
         let killed = names.find(|name| records.kill(*name, begun));
@@ -192,16 +196,8 @@ impl Revocations {
         if self.additions() == 0 {
             return None;
         }
-        self.kills_any(self.names(jwt, key), Begun::of(jwt.lineage(), jwt.issued_at()))
-    }
-
-    /// What the token is called in the log, under every secret that is held.
-    pub fn names<'a>(&'a self, jwt: &'a VerifiedJwt, key: EntryKey) -> impl Iterator<Item = Name> + 'a {
-        let of_token = (RecordType::Token, RecordId::of_token(key));
-        let others = self.secrets.iter().flat_map(|secret| jwt.record_ids(secret));
-        std::iter::once(of_token)
-            .chain(others)
-            .map(|(kind, id)| Name::of(kind, id))
+        let begun = BegunAt::of(jwt.lineage(), jwt.issued_at());
+        self.kills_any(jwt.names(&self.secrets, key), begun)
     }
 
     /// Whether that record is held.
@@ -244,14 +240,28 @@ impl Revocations {
     }
 
     fn view_now(&self) -> View {
-        let age = match self.fresh_at.load(Ordering::Acquire) {
+        View::of_age(self.view_age(), self.config.detect, self.config.tolerate)
+    }
+
+    /// How long ago the last round was sent that counts.
+    pub fn view_age(&self) -> Option<Duration> {
+        match self.fresh_at.load(Ordering::Acquire) {
             0 => None,
             fresh_at => {
                 let now = nanos(self.clock.elapsed()).saturating_add(1);
                 Some(Duration::from_nanos(now.saturating_sub(fresh_at)))
             }
-        };
-        View::of_age(age, self.config.detect, self.config.tolerate)
+        }
+    }
+
+    /// How many records are held.
+    pub fn len(&self) -> usize {
+        self.read().len()
+    }
+
+    /// Whether none is held.
+    pub fn is_empty(&self) -> bool {
+        self.read().is_empty()
     }
 
     /// One round, and whether it counts.
@@ -278,6 +288,20 @@ impl Revocations {
 
     fn added(&self) {
         self.additions.fetch_add(1, Ordering::AcqRel);
+        if self.crosses_half() {
+            tracing::warn!(
+                max_bytes = self.config.max_bytes,
+                "the records of what was revoked take more than half of their room: when it is full, clients revoke \
+                 nothing more; raise revocations.max_bytes"
+            );
+        }
+    }
+
+    /// Whether the records take more than half of their room now, and did not before (PROTOCOL §5).
+    fn crosses_half(&self) -> bool {
+        let is_half_full = self.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
+        let was_half_full = self.is_half_full.swap(is_half_full, Ordering::AcqRel);
+        is_half_full && !was_half_full
     }
 
     fn follower(&self) -> MutexGuard<'_, Follower> {
@@ -299,8 +323,6 @@ fn nanos(span: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use async_trait::async_trait;
     use symbolon_core::{Entry, GrantId, Mark, Stored, UnixTime};
 
@@ -368,6 +390,35 @@ mod tests {
         clock.advance(Duration::from_secs(1));
         revocations.write().forget_ended(clock.now());
         assert_eq!(revocations.read().len(), 1);
+    }
+
+    // ST-10, PROTOCOL §5
+    #[tokio::test]
+    async fn when_half_of_the_room_is_taken_that_is_told_once() {
+        let (revocations, store, clock) = follower();
+        let until = clock.now().plus(Duration::from_secs(10));
+        let record = |number| conformance::record_until(until, number);
+        let add = async |number| {
+            let records = [record(number)];
+            let last = store.revoke(&records, None).await.unwrap();
+            revocations.write().learn(last, &records[0]);
+        };
+        for number in 0..6 {
+            add(number).await;
+            assert!(!revocations.crosses_half(), "{number}");
+        }
+        add(6).await;
+        assert!(revocations.crosses_half());
+        add(7).await;
+        assert!(!revocations.crosses_half(), "it is known");
+
+        clock.advance(Duration::from_secs(10));
+        revocations.write().forget_ended(clock.now());
+        assert!(!revocations.crosses_half());
+        for number in 0..7 {
+            add(number).await;
+        }
+        assert!(revocations.crosses_half(), "it was less in between");
     }
 
     /// A store whose primary dies: the one that follows it has another log, which nobody has appended to yet.

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use symbolon_core::{
-    EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets, Stored,
+    EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets,
     Tombstone, UnixTime, VerifiedJwt,
 };
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
-use crate::resolve::{Outage, Unresolved};
+use crate::metrics::Metrics;
+use crate::resolve::{LookedUp, Outage, Unresolved, look_up};
 use crate::revocations::{Asker, Revocations};
+use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN, StoreError};
 
 /// Revokes tokens, for whoever was allowed to ask: a client at the revocation endpoint, an operator.
@@ -21,6 +23,7 @@ pub struct Revoker {
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 /// What a token that is to be revoked turns out to be.
@@ -35,38 +38,56 @@ pub enum Found {
     Unknown,
 }
 
+/// What can be revoked by its name at an issuer, without having a token of it.
+#[derive(Clone, Copy)]
+pub enum Named<'a> {
+    /// The JWT with that `jti`.
+    Jti(&'a str),
+    /// Every token of the session with that `sid`, past and future.
+    Session(&'a str),
+    /// Every token with that `sub` that was begun by now. A login that follows is another one.
+    Subject(&'a str),
+    /// Every token of that client that was begun by now.
+    Client(&'a str),
+    /// Every token of the issuer that was begun by now.
+    Everything,
+}
+
+impl<'a> Named<'a> {
+    const fn parts(self) -> (RecordType, &'a str) {
+        match self {
+            Self::Jti(jti) => (RecordType::Jti, jti),
+            Self::Session(sid) => (RecordType::Session, sid),
+            Self::Subject(sub) => (RecordType::Subject, sub),
+            Self::Client(client) => (RecordType::Client, client),
+            Self::Everything => (RecordType::Issuer, ""),
+        }
+    }
+}
+
+/// A watermark's `before` is that much later than our clock, which counts whole seconds (PROTOCOL §2).
+const CLOCK_STEP: Duration = Duration::from_secs(1);
+
 impl Revoker {
-    /// Revokes in `store` and its log.
-    pub fn new(
-        issuers: Arc<Issuers>,
-        store: Arc<dyn EntryStore>,
-        revocations: Arc<Revocations>,
-        secrets: Secrets,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// Revokes in the store that is shared, and in its log.
+    pub fn new(shared: &Shared) -> Self {
         Self {
-            issuers,
-            store,
-            revocations,
-            secrets,
-            clock,
+            issuers: shared.issuers.clone(),
+            store: shared.store.clone(),
+            revocations: shared.revocations.clone(),
+            secrets: shared.secrets.clone(),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
         }
     }
 
     /// Looks at a token that is to be revoked.
     pub async fn find(&self, token: &OpaqueToken) -> Result<Found, Outage> {
-        let entry = match self.store.get(token.entry_key()).await {
-            Ok(Stored::Live(entry)) => entry,
-            Ok(Stored::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
-            Ok(Stored::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
+        let glued = match look_up(&*self.store, token, &self.secrets).await {
+            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
+            Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
-        };
-        let glued = entry
-            .open(token, &self.secrets)
-            .ok()
-            .and_then(|half| half.glue(token).ok());
-        let Some(glued) = glued else {
-            return Ok(Found::Unknown);
         };
         match self.issuers.policy().rules.verify_issued(glued, self.clock.now()) {
             Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
@@ -115,15 +136,16 @@ impl Revoker {
         }
     }
 
-    /// Revokes the JWT of that issuer with that `jti`, whether or not anybody has seen it yet.
-    pub async fn revoke_jti(&self, issuer: &str, jti: &str, asker: Asker) -> Result<(), Outage> {
-        let of = |secret: &Secret| {
-            (
-                RecordType::Jti,
-                RecordId::of(secret, RecordType::Jti, issuer, jti.as_bytes()),
-            )
-        };
-        let records = self.records(of, self.latest_end());
+    /// Revokes what has that name at that issuer, whether or not anybody has seen a token of it yet (RV-06).
+    pub async fn revoke_named(&self, issuer: &str, named: Named<'_>, asker: Asker) -> Result<(), Outage> {
+        let (kind, value) = named.parts();
+        let of = |secret: &Secret| (kind, RecordId::of(secret, kind, issuer, value.as_bytes()));
+        let mut records = self.records(of, self.latest_end());
+        if kind.is_watermark() {
+            for record in &mut records {
+                record.before = self.clock.now().plus(CLOCK_STEP);
+            }
+        }
         self.append(&records, None, asker).await
     }
 
@@ -177,7 +199,9 @@ impl Revoker {
         self.revocations
             .revoke(records, tombstone)
             .await
-            .map_err(Outage::Store)
+            .map_err(Outage::Store)?;
+        self.metrics.revoked();
+        Ok(())
     }
 
     /// The record under every secret that is held: a reader may hold only some of them (PROTOCOL §2).
@@ -247,12 +271,21 @@ impl Bucket {
 
     /// Takes one, if there is one.
     pub fn take(&mut self, now: Duration, per_second: f64, burst: f64) -> bool {
-        self.level = (self.level + now.saturating_sub(self.filled_at).as_secs_f64() * per_second).min(burst);
+        self.level = self.level_at(now, per_second, burst);
         self.filled_at = now;
         let taken = self.level >= 1.0;
         if taken {
             self.level -= 1.0;
         }
         taken
+    }
+
+    /// Whether it is as good as new.
+    pub fn is_full(&self, now: Duration, per_second: f64, burst: f64) -> bool {
+        self.level_at(now, per_second, burst) >= burst
+    }
+
+    fn level_at(&self, now: Duration, per_second: f64, burst: f64) -> f64 {
+        (self.level + now.saturating_sub(self.filled_at).as_secs_f64() * per_second).min(burst)
     }
 }

@@ -18,10 +18,12 @@ pub mod conformance;
 mod contents;
 #[cfg(feature = "disk")]
 mod disk;
+mod measured;
 mod memory;
 
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
+pub use measured::Measured;
 pub use memory::MemoryStore;
 
 /// Which store.
@@ -65,6 +67,12 @@ pub trait EntryStore: Send + Sync + 'static {
     /// Begins a token request: the log's last id now, and what the ledger says of the code or refresh token.
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError>;
 
+    /// Whether an entry would be taken now, as far as that is known. Asked before an authorization server is: a code
+    /// that is spent there cannot be spent again when there is room.
+    async fn check_room(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Keeps `entry` under `key` until a minute after `expires_at`, if nothing is there.
     async fn publish(
         &self,
@@ -91,7 +99,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// One round of reading the log: what stands after `after`, waiting up to `wait` for the first record.
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError>;
 
-    /// Forgets records that were appended before that time. Their ids are not used again.
+    /// Forgets records that were appended before that time and have ended. Their ids are not used again. A store that
+    /// cannot see when a record ends goes by the one alone.
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
 }
 

@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
-use url::Url;
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
 use crate::publish::Publisher;
 use crate::revoke::Revoker;
+use crate::shared::Shared;
 
 pub mod broker;
 mod client_auth;
 mod metadata;
 pub mod mint;
+mod paths;
 mod revocation;
 mod token;
+
+pub use paths::Paths;
 
 use mint::Mint;
 
@@ -69,72 +72,24 @@ pub struct TokenService {
     clients: Vec<Client>,
     issuers: Arc<Issuers>,
     publisher: Publisher,
-    revoker: Arc<Revoker>,
+    revoker: Revoker,
     limits: revocation::Limits,
+    failures: client_auth::Failures,
     clock: Arc<dyn Clock>,
 }
 
-/// The paths of the endpoints, below the issuer identifier.
-pub struct Paths {
-    /// Token endpoint (RFC 6749 §3.2).
-    pub token: String,
-    /// Revocation endpoint (RFC 7009 §2).
-    pub revocation: String,
-    /// JWK Set (RFC 7517 §5).
-    pub jwks: String,
-    /// Authorization server metadata; its path stands before the issuer's (RFC 8414 §3.1).
-    pub metadata: String,
-}
-
-impl Paths {
-    /// The paths under that issuer identifier.
-    pub fn of(issuer: &Url) -> Self {
-        let base = issuer.path().trim_end_matches('/');
-        Self {
-            token: format!("{base}/token"),
-            revocation: format!("{base}/revoke"),
-            jwks: format!("{base}/jwks"),
-            metadata: format!("/.well-known/oauth-authorization-server{base}"),
-        }
-    }
-
-    /// No paths.
-    pub fn none() -> Self {
-        let none = String::new;
-        Self {
-            token: none(),
-            revocation: none(),
-            jwks: none(),
-            metadata: none(),
-        }
-    }
-
-    /// Whether that is the path of one of the endpoints.
-    pub fn contain(&self, path: &str) -> bool {
-        [&self.token, &self.revocation, &self.jwks, &self.metadata]
-            .into_iter()
-            .any(|endpoint| endpoint == path)
-    }
-}
-
 impl TokenService {
-    /// A token service that signs with `mint` and publishes with `publisher`.
-    pub fn new(
-        clients: Vec<Client>,
-        mint: Mint,
-        issuers: Arc<Issuers>,
-        publisher: Publisher,
-        revoker: Arc<Revoker>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    /// A token service that signs with `mint` for these clients.
+    pub fn new(clients: Vec<Client>, mint: Mint, shared: &Shared) -> Self {
         Self {
             mint,
             clients,
-            issuers,
-            publisher,
-            revoker,
+            issuers: shared.issuers.clone(),
+            publisher: Publisher::new(shared),
+            revoker: Revoker::new(shared),
             limits: revocation::Limits::default(),
-            clock,
+            failures: client_auth::Failures::default(),
+            clock: shared.clock.clone(),
         }
     }
 

@@ -1,15 +1,14 @@
 // A user at a browser, Chromium: opens a page, fills in what is asked and allows what is asked for.
 //
-//   node login.js URL USER PASSWORD
-//
-// Prints where that ends: the redirect URI, whose path is /callback, with what came for the client; or else the page
-// where nothing is asked any more. Nobody has to listen at the redirect URI.
+// Reads a line of JSON for each page, {"url", "user", "password"}, and writes one for where that ends: the redirect URI,
+// whose path is /callback, with what came for the client; or else the page where nothing is asked any more. Nobody has to
+// listen at the redirect URI. Each page is opened in a browser that knows of no other. It ends when its input does.
+
+import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
 
-const [url, user, password] = process.argv.slice(2);
-
-const PATIENCE = 30_000;
+const PATIENCE = 60_000;
 const MOST_PAGES = 10;
 const ARGUMENTS = [
   "--no-sandbox",
@@ -19,18 +18,22 @@ const ARGUMENTS = [
 ];
 
 async function main() {
-  setTimeout(() => process.exit(1), 2 * PATIENCE).unref();
   const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ARGUMENTS });
   try {
-    const page = await browser.newPage();
-    page.setDefaultTimeout(PATIENCE);
-    console.log(await end(page));
+    for await (const line of createInterface({ input: process.stdin })) {
+      const context = await browser.newContext();
+      context.setDefaultTimeout(PATIENCE);
+      const page = await context.newPage();
+      const answer = await end(page, JSON.parse(line)).catch((error) => ({ failed: error.message }));
+      await context.close();
+      console.log(JSON.stringify(answer));
+    }
   } finally {
     await browser.close();
   }
 }
 
-async function end(page) {
+async function end(page, { url, user, password }) {
   let atClient;
   const back = new Promise((arrive) => {
     page.on("request", (request) => {

@@ -70,7 +70,7 @@ const CONFIGURATION = {
   extraTokenClaims: (_context, token) => (token.accountId ? { name: ALICE.name, email: ALICE.email } : undefined),
   findAccount: (_context, sub) => ({ accountId: sub, claims: () => ({ ...ALICE, password: undefined }) }),
   interactions: { url: (_context, interaction) => `/interaction/${interaction.uid}` },
-  ttl: { AccessToken: 300, AuthorizationCode: 60, ClientCredentials: 300, DeviceCode: 300, IdToken: 300 },
+  ttl: { AccessToken: 300, AuthorizationCode: 300, ClientCredentials: 300, DeviceCode: 1800, IdToken: 300 },
   features: {
     clientCredentials: { enabled: true },
     deviceFlow: { enabled: true },

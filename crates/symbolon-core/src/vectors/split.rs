@@ -132,7 +132,7 @@ impl<'a> Gateway<'a> {
             assert_eq!(keys.skipped(), []);
             IssuerPolicy {
                 issuer: issuer.to_owned(),
-                profile: Profile::Rfc9068,
+                profile: Profile::RFC9068,
                 algorithms,
                 tokens: TokenKind::Signature,
                 max_lifetime: Duration::from_secs(3600),

@@ -1,9 +1,11 @@
 //! `symbolon check`: whether a file is right, and with `--live` whether what it names is there and fits.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 use symbolon::config::Config;
+use symbolon::keys;
 use symbolon::token_service::broker::Mode;
 use symbolon::token_service::{self, Source};
 
@@ -36,6 +38,9 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         }
     };
     show(&format!("{file} is right: {}\n", roles(&config)))?;
+    for issuer in &config.issuers {
+        show(&settings(issuer))?;
+    }
     for advice in config.advice() {
         show(&format!("note   {advice}\n"))?;
     }
@@ -43,6 +48,23 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
         live::run(&config, &arguments.client).await?;
     }
     Ok(())
+}
+
+/// How an issuer's tokens look to the roles, and where that is not as its profile has it.
+fn settings(issuer: &keys::Config) -> String {
+    let profile = &issuer.profile;
+    let mut text = format!(
+        "tokens of {}\n       profile = \"{}\"\n",
+        issuer.issuer, profile.name
+    );
+    for ((name, value), (_, original)) in profile.settings().into_iter().zip(profile.original().settings()) {
+        let _ = if value == original {
+            writeln!(text, "       {name} = {value}")
+        } else {
+            writeln!(text, "       {name} = {value} # the profile has {original}")
+        };
+    }
+    text
 }
 
 /// What the process will be.

@@ -20,7 +20,7 @@ use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
 use symbolon::token_service::{Client, Source, mint};
-use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
 };
@@ -142,7 +142,7 @@ impl Common<'_> {
         });
         let issuer = keys::Config {
             issuer,
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: self.arguments.kind(),
             max_lifetime: Duration::from_secs(3600),
@@ -165,6 +165,7 @@ impl Common<'_> {
             store: store::Config::Memory {
                 max_bytes: 256 * 1024 * 1024,
             },
+            cache: l1::Config::DEFAULT,
             revocations: revocations::Config {
                 max_bytes: 64 * 1024 * 1024,
                 detect: Duration::from_secs(2),

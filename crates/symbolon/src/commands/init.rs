@@ -62,6 +62,12 @@ struct Secrets {
     client: Zeroizing<String>,
 }
 
+/// The store to start with: on disk, in a build that has one there.
+const STORE: &str = if cfg!(feature = "disk") {
+    "kind = \"disk\" ¦ for one process; \"memory\": what it holds is gone with it"
+} else {
+    "kind = \"memory\" ¦ for one process; what it holds is gone with it"
+};
 const FILE: &str = "symbolon.toml";
 const SECRET: &str = "secret";
 const ADMIN_TOKEN: &str = "admin-token";
@@ -120,21 +126,19 @@ secret = {{ file = "{SECRET}" }} ¦ what the store holds is sealed with it; `sym
 data = "data" ¦ what must outlive the process, readable by its owner alone
 
 [store]
-kind = "disk" ¦ for one process; "memory": what it holds is gone with it
+{store}
 
 [[issuers]]
 issuer = {issuer}
-profile = "{profile}"
+profile = "{profile}" ¦ how its access tokens look; `symbolon check` shows each setting
 algorithms = [{algorithms}] ¦ nothing else is accepted
 tokens = "salted" ¦ so that a JWT at an API does not hold the client's token
 max_lifetime = "24h" ¦ a longer token is neither published nor accepted
 
 "#,
+            store = STORE,
             issuer = quoted(&self.issuer),
-            profile = match self.profile {
-                Profile::Rfc9068 => "rfc9068",
-                Profile::Keycloak => "keycloak",
-            },
+            profile = self.profile.name,
             algorithms = self.algorithms(),
         );
         self.token_service(&mut text, secrets);
@@ -232,20 +236,18 @@ id_token = "pass" ¦ or "drop"; its `at_hash` is of the JWT, and clients that ch
         let file = file.display();
         let audiences: Vec<_> = self.apis.iter().map(|api| api.audience.as_str()).collect();
         let audiences = audiences.join(", ");
-        let server = match (self.mode, self.profile) {
-            (Mode::Mint, _) => String::new(),
-            (_, Profile::Keycloak) => format!(
+        let is_keycloak = self.profile.name == Profile::KEYCLOAK.name;
+        let server = match self.mode {
+            Mode::Mint => String::new(),
+            _ if is_keycloak => format!(
                 "Keycloak: give each client an audience mapper for the APIs that it calls ({audiences}).\n"
             ),
-            (_, Profile::Rfc9068) => {
-                format!("The server's tokens must carry the APIs' audiences ({audiences}).\n")
-            }
+            _ => format!("The server's tokens must carry the APIs' audiences ({audiences}).\n"),
         };
-        let origin = match (self.mode, self.profile) {
-            (Mode::Origin, Profile::Keycloak) => {
-                "Keycloak: start it with --hostname=<its public URL> --proxy-headers=xforwarded.\n"
-            }
-            _ => "",
+        let origin = if is_keycloak && self.mode == Mode::Origin {
+            "Keycloak: start it with --hostname=<its public URL> --proxy-headers=xforwarded.\n"
+        } else {
+            ""
         };
         format!(
             "written to {folder}: {names}\n{server}{origin}\

@@ -27,14 +27,14 @@ pub(super) enum Command {
         /// The data folder
         #[arg(long, value_name = "FOLDER")]
         data: PathBuf,
-        /// ES256, `EdDSA` or RS256
-        #[arg(long, default_value = "ES256", value_parser = signing_algorithm)]
-        algorithm: Algorithm,
+        /// ES256, `EdDSA` or RS256 [default: that of the key that signs]
+        #[arg(long, value_parser = signing_algorithm)]
+        algorithm: Option<Algorithm>,
     },
     /// Prints a fresh deployment secret
     Secret {
-        /// Its number; another one than the secret that it is to replace
-        #[arg(long, default_value = "1")]
+        /// Its number, 1 to 255; another one than the secret that it is to replace
+        #[arg(long, default_value = "1", value_parser = a_number)]
         number: NonZeroU8,
     },
     /// Prints a fresh secret for a client, and the line for the token service's settings
@@ -49,9 +49,18 @@ pub(super) fn run(command: Command) -> Outcome {
             format!("{} with kid {}\n", file.display(), key.kid())
         }
         Command::Rotate { data, algorithm } => {
-            let key = mint::make_next_key(&data, algorithm)?;
+            let present = mint::signing_algorithm(&data)?.unwrap_or(Algorithm::Es256);
+            let key = mint::make_next_key(&data, algorithm.unwrap_or(present))?;
+            let begins = if key.algorithm() == present {
+                "within a minute of the token service's running".to_owned()
+            } else {
+                format!(
+                    "when the token service starts with {} first in `algorithms`",
+                    key.algorithm()
+                )
+            };
             format!(
-                "kid {} is published within a minute of the token service's running, and signs {} minutes later\n",
+                "kid {} is published {begins}, and signs {} minutes later\n",
                 key.kid(),
                 mint::PUBLISHED_BEFORE_USE.as_secs() / 60
             )
@@ -67,6 +76,11 @@ pub(super) fn run(command: Command) -> Outcome {
         }
     };
     Ok(show(&text)?)
+}
+
+fn a_number(text: &str) -> Result<NonZeroU8, String> {
+    text.parse()
+        .map_err(|_| "write a number from 1 to 255".to_owned())
 }
 
 fn signing_algorithm(name: &str) -> Result<Algorithm, String> {

@@ -37,7 +37,8 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
             ("claims", Zeroizing::new(claims.to_string())),
         ])
     };
-    let found = operator.ask("/lookup", form).await?.done("not looked up")?;
+    let answer = operator.ask("/lookup", form).await?;
+    let found = answer.done("not looked up", |said| said["state"].is_string())?;
     Ok(show(&text(&found))?)
 }
 

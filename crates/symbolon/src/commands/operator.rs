@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use clap::Args;
 use form_urlencoded::Serializer;
-use http_body_util::BodyExt as _;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE};
 use hyper::{Method, Request, StatusCode};
 use serde_json::Value;
@@ -25,6 +24,9 @@ pub(super) struct Operator {
     #[arg(long, value_name = "FILE")]
     token_file: PathBuf,
 }
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_ANSWER: usize = 1024 * 1024;
 
 /// What the listener says.
 pub(super) struct Answer {
@@ -56,24 +58,27 @@ impl Operator {
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(RequestBody::full(body.finish().into()))?;
         let response = Forwarder::new(&Roots::of(&self.admin, None))?
-            .forward(request, Duration::from_secs(10))
-            .await?;
+            .forward(request, TIMEOUT)
+            .await
+            .map_err(|error| format!("{}: {error}; see that the process runs, and --admin", self.admin))?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let body = symbolon::http::read(axum::body::Body::new(response.into_body()), MAX_ANSWER);
+        let body = tokio::time::timeout(TIMEOUT, body).await.ok().flatten();
+        let body = serde_json::from_slice(&body.unwrap_or_default()).unwrap_or_default();
         Ok(Answer { status, body })
     }
 }
 
 impl Answer {
-    /// What it said, if it did it.
-    pub(super) fn done(self, not_done: &str) -> Result<Value, Failure> {
-        if self.status == StatusCode::OK {
+    /// What it said, if it did it. Whatever else stands there may say 200 as well, but not in these words.
+    pub(super) fn done(self, not_done: &str, is_done: impl FnOnce(&Value) -> bool) -> Result<Value, Failure> {
+        if self.status == StatusCode::OK && is_done(&self.body) {
             return Ok(self.body);
         }
         let why = self.body["error_description"]
             .as_str()
-            .unwrap_or("no reason given");
+            .unwrap_or("what answers there is no admin listener: see --admin")
+            .replace(char::is_control, " ");
         Err(format!("{not_done} ({}): {why}", self.status).into())
     }
 }

@@ -14,7 +14,7 @@ pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
     telemetry::start(config.log);
     for advice in config.advice() {
-        tracing::info!("{advice}");
+        tracing::warn!("{advice}");
     }
     take_all_descriptors();
     let mut stop = StopSignal::listen()?;

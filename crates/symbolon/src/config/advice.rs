@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use symbolon_core::{Profile, TokenKind};
+use symbolon_core::{Profile, Required, TokenKind, Typ};
 use url::Url;
 
 use super::Config;
@@ -34,6 +34,14 @@ impl Config {
                 issuer.issuer
             ));
         }
+        for issuer in &self.issuers {
+            for laxer in laxer(&issuer.profile) {
+                let (issuer, name) = (&issuer.issuer, issuer.profile.name);
+                advice.push(format!(
+                    "tokens of {issuer}: laxer than the profile {name}: {laxer}"
+                ));
+            }
+        }
         if let Some(role) = &self.token_service {
             self.token_service_advice(role, &mut advice);
         }
@@ -62,6 +70,56 @@ impl Config {
     }
 }
 
+/// What an issuer's settings take that its profile would not, and what comes of it.
+fn laxer(profile: &Profile) -> Vec<String> {
+    let original = profile.original();
+    let mut laxer = Vec::new();
+    if profile.typ.contains(&Typ::Jwt) {
+        let is_new = !original.typ.contains(&Typ::Jwt);
+        match &profile.jwt_claim {
+            None if is_new || original.jwt_claim.is_some() => laxer.push(
+                "a JWT of type JWT is an access token whatever it says of itself: ID tokens may be among them"
+                    .to_owned(),
+            ),
+            Some((name, value)) if is_new || profile.jwt_claim != original.jwt_claim => laxer.push(format!(
+                "a JWT of type JWT is an access token by its claim {name} = \"{value}\" alone"
+            )),
+            _ => {}
+        }
+    }
+    for (what, names, original) in [
+        ("client", &profile.client_claims, &original.client_claims),
+        ("scopes", &profile.scope_claims, &original.scope_claims),
+        ("jti", &profile.jti_claims, &original.jti_claims),
+    ] {
+        let known: Vec<_> = original.iter().collect();
+        for name in names.iter().filter(|name| !known.contains(name)) {
+            laxer.push(format!(
+                "the claim {name} is believed to hold the {what}: see that the server alone decides what is in it"
+            ));
+        }
+    }
+    for missing in original
+        .required
+        .iter()
+        .filter(|what| !profile.required.contains(what))
+    {
+        laxer.push(match missing {
+            Required::Audience => "a token without `aud` is for every route that has no `audience`".to_owned(),
+            Required::Subject => "a token may have no `sub`: revoking its subject does not reach it".to_owned(),
+            Required::Client => {
+                "a token may name no client: no client can revoke it, and revoking its client does not reach it"
+                    .to_owned()
+            }
+            Required::Jti => "a token may have no `jti`: revoking by `jti` does not reach it".to_owned(),
+        });
+    }
+    if original.at_hash && !profile.at_hash {
+        laxer.push("ID tokens pass without a word, as if they had no `at_hash`".to_owned());
+    }
+    laxer
+}
+
 fn broker_advice(broker: &broker::Config, issuer: Option<&keys::Config>, advice: &mut Vec<String>) {
     if matches!(broker.mode, Mode::Endpoint(_)) {
         advice.push(
@@ -76,7 +134,7 @@ fn broker_advice(broker: &broker::Config, issuer: Option<&keys::Config>, advice:
             "clients' secrets and tokens go to {server} in clear: that link must be private"
         ));
     }
-    if issuer.is_some_and(|issuer| issuer.profile == Profile::Keycloak) && broker.id_token == IdToken::Pass {
+    if issuer.is_some_and(|issuer| issuer.profile.at_hash) && broker.id_token == IdToken::Pass {
         advice.push(format!(
             "ID tokens pass with an `at_hash` of the JWT that clients do not get: {CLIENTS_THAT_CHECK_AT_HASH} refuse \
              them"

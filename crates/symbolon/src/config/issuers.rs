@@ -1,14 +1,17 @@
 //! `[[issuers]]`: whose tokens there are.
 
+use std::borrow::Cow;
 use std::fs;
 use std::time::Duration;
 
-use symbolon_core::{Algorithm, JwkSet, Profile, Provenance, SigningKey, Skipped, TokenKind};
-use toml_span::Spanned;
+use symbolon_core::{
+    Algorithm, JwkSet, Names, Profile, Provenance, Required, SigningKey, Skipped, TokenKind, Typ,
+};
+use toml_span::{Span, Spanned};
 use url::Url;
 
 use super::secret_source::unreadable;
-use super::table::{Table, plain};
+use super::table::{Read, Table, plain};
 use super::token_service::{self, Broker, Mint, TokenService};
 use super::values::{self, one_of};
 use crate::keys::{Config, Location, Source};
@@ -18,6 +21,12 @@ pub(super) struct Issuers {
     /// Whether a JWT of any issuer holds its opaque token.
     pub(super) any_signature: bool,
     pub(super) configs: Option<Vec<Config>>,
+}
+
+/// How an issuer's tokens look, and where it is written what they must have.
+struct Written {
+    settings: Option<Profile>,
+    required: Option<Span>,
 }
 
 struct Issuer {
@@ -50,25 +59,28 @@ pub(super) fn read(root: &mut Table<'_, '_>, token_service: Option<&TokenService
 
 fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Issuer {
     let identifier = table.required("issuer", values::issuer);
-    let profile = table.or("profile", Profile::Rfc9068, one_of(&PROFILES, &[]));
+    // With a mistake in either name it cannot be told.
+    let role = token_service.filter(|role| role.issuer.is_some() && role.issuer == identifier);
+    let source = role.and_then(|role| Some((role, role.source.as_ref()?)));
+    let is_minted = matches!(source, Some((_, token_service::Source::Mint(_))));
+    let profile = profile(table, is_minted);
     let names = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     let algorithms = table.filled_list("algorithms", one_of(&names, &[]));
     let tokens = table
         .required("tokens", one_of(&KINDS, &["phantom"]))
         .map(Spanned::take);
+    check_jti(table, &profile, tokens);
     let max_lifetime = table
         .or("max_lifetime", DAY, values::duration("1s", "8760h"))
         .map(Spanned::take);
-    // With a mistake in either name it cannot be told.
-    let role = token_service.filter(|role| role.issuer.is_some() && role.issuer == identifier);
-    let keys = match role.and_then(|role| Some((role, role.source.as_ref()?))) {
+    let keys = match source {
         Some((_, token_service::Source::Mint(mint))) => {
             table.refuse("jwks", "leave it out: the token service mints for this issuer");
             check_minted(table, mint, &algorithms, max_lifetime);
             Some(Source::Mint)
         }
         Some((role, token_service::Source::Broker(broker))) => {
-            check_fronted(table, role, broker, profile.as_ref(), max_lifetime);
+            check_fronted(table, role, broker, profile.settings.as_ref(), max_lifetime);
             let base = broker.authorization_server.as_ref();
             keys(table, &algorithms, base.map(|server| server.value.clone()))
         }
@@ -77,7 +89,7 @@ fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Is
     let config = || {
         Some(Config {
             issuer: identifier.as_ref()?.value.text.clone(),
-            profile: profile?.value,
+            profile: profile.settings?,
             algorithms: plain(algorithms),
             tokens: tokens?,
             max_lifetime: max_lifetime?,
@@ -88,6 +100,104 @@ fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Is
         config: config(),
         tokens,
         identifier,
+    }
+}
+
+/// The profile, with every setting that is overridden.
+fn profile(table: &mut Table<'_, '_>, is_minted: bool) -> Written {
+    let named = Profile::ALL.map(|profile| (profile.name, profile));
+    let profile = table.or("profile", &Profile::RFC9068, one_of(&named, &[]));
+    if is_minted {
+        for key in OVERRIDES {
+            table.refuse(
+                key,
+                "leave it out: the token service mints for this issuer, by RFC 9068",
+            );
+        }
+        let settings = profile.map(|profile| profile.value.clone());
+        return Written {
+            settings,
+            required: None,
+        };
+    }
+    let typ = Typ::ALL.map(|typ| (typ.name(), typ));
+    let what = Required::ALL.map(|what| (what.name(), what));
+    let required = table.place("required");
+    let typ = overridden(table, "typ", one_of(&typ, &[]));
+    let jwt_claim_at = table.place("jwt_claim");
+    let jwt_claim = table.table("jwt_claim", WRITE_JWT_CLAIM, jwt_claim);
+    let [client_claims, scope_claims, jti_claims] = ["client_claims", "scope_claims", "jti_claims"]
+        .map(|key| overridden(table, key, values::claim).map(Names::Written));
+    let what = required.map(|_| plain(table.list("required", one_of(&what, &[]))));
+    let at_hash = table.or("at_hash", None, |value| values::truth(value).map(Some));
+    let settings = || {
+        let original = profile?.value.clone();
+        Some(Profile {
+            name: original.name,
+            typ: typ.map_or(original.typ, Cow::Owned),
+            jwt_claim: match jwt_claim_at {
+                Some(_) => jwt_claim??,
+                None => original.jwt_claim,
+            },
+            client_claims: client_claims.unwrap_or(original.client_claims),
+            scope_claims: scope_claims.unwrap_or(original.scope_claims),
+            jti_claims: jti_claims.unwrap_or(original.jti_claims),
+            required: what.map_or(original.required, Cow::Owned),
+            at_hash: at_hash?.value.unwrap_or(original.at_hash),
+        })
+    };
+    let settings = settings();
+    if let (Some(at), Some(settings)) = (jwt_claim_at, &settings)
+        && settings.jwt_claim.is_some()
+        && !settings.typ.is_empty()
+        && !settings.typ.contains(&Typ::Jwt)
+    {
+        table.note(
+            at,
+            "leave it out, or write \"JWT\" in `typ`: it is asked of nothing else",
+        );
+    }
+    Written { settings, required }
+}
+
+/// The values of a list that is there; then it holds something.
+fn overridden<T: PartialEq>(
+    table: &mut Table<'_, '_>,
+    key: &'static str,
+    read: impl Read<T>,
+) -> Option<Vec<T>> {
+    let is_there = table.place(key).is_some();
+    if is_there {
+        return Some(plain(table.filled_list(key, read)));
+    }
+    table.list(key, read);
+    None
+}
+
+/// A claim and its value, or an empty table for none. None: it has mistakes.
+#[allow(clippy::option_option, reason = "a mistake, none, or one")]
+fn jwt_claim(table: &mut Table<'_, '_>) -> Option<Option<(Cow<'static, str>, Cow<'static, str>)>> {
+    if table.place("name").is_none() && table.place("value").is_none() {
+        // None of the keys that may follow is unknown.
+        table.optional("name", values::claim);
+        table.optional("value", values::claim_value);
+        return Some(None);
+    }
+    let name = table.required("name", values::claim);
+    let value = table.required("value", values::claim_value);
+    Some(Some((name?.value.into(), value?.value.into())))
+}
+
+/// Without a `jti`, two log-ins in one second can have one signature, and so one opaque token (BR-12).
+fn check_jti(table: &Table<'_, '_>, profile: &Written, tokens: Option<TokenKind>) {
+    if let (Some(at), Some(settings)) = (profile.required, &profile.settings)
+        && tokens == Some(TokenKind::Signature)
+        && !settings.required.contains(&Required::Jti)
+    {
+        table.note(
+            at,
+            "write \"jti\" here too, or tokens = \"salted\": without one, two tokens may be the same",
+        );
     }
 }
 
@@ -123,10 +233,10 @@ fn check_fronted(
     table: &Table<'_, '_>,
     role: &TokenService,
     broker: &Broker,
-    profile: Option<&Spanned<Profile>>,
+    profile: Option<&Profile>,
     max_lifetime: Option<Duration>,
 ) {
-    if profile.is_some_and(|profile| profile.value == Profile::Keycloak) && !broker.says_id_token {
+    if profile.is_some_and(|profile| profile.at_hash) && !broker.says_id_token {
         table.note(role.at, ID_TOKEN_MISSING);
     }
     if let (Some(grant), Some(most)) = (&broker.max_grant_lifetime, max_lifetime)
@@ -206,6 +316,16 @@ const WRITE_ISSUERS: &str = "write at least one [[issuers]]";
 const WRITE_JWKS: &str = "write { file = \"…\" } or { url = \"https://…\" }";
 pub(super) const ID_TOKEN_MISSING: &str = "`id_token` is missing: write \"pass\" or \"drop\"; the server's ID tokens carry an \
                                 `at_hash` of the JWT that clients do not get, and those that check it refuse them";
-const PROFILES: [(&str, Profile); 2] = [("rfc9068", Profile::Rfc9068), ("keycloak", Profile::Keycloak)];
+const WRITE_JWT_CLAIM: &str = "write { name = \"typ\", value = \"Bearer\" }, or {} for none";
+/// The settings of a profile.
+const OVERRIDES: [&str; 7] = [
+    "typ",
+    "jwt_claim",
+    "client_claims",
+    "scope_claims",
+    "jti_claims",
+    "required",
+    "at_hash",
+];
 const KINDS: [(&str, TokenKind); 2] = [("salted", TokenKind::Salted), ("signature", TokenKind::Signature)];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

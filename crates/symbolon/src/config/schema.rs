@@ -69,6 +69,13 @@ mod tests {
             (FULL, "\"1GiB\"", "\"1GB\""),
             (FULL, "= 1000000", "= 0"),
             (FULL, "algorithms = [\"EdDSA\"]", "algorithms = []"),
+            (FULL, "[\"JWT\", \"at+jwt\"]", "[\"JWS\"]"),
+            (FULL, "[\"JWT\", \"at+jwt\"]", "[]"),
+            (FULL, ", value = \"access\"", ""),
+            (FULL, "\"cid\"", "\"sub\""),
+            (FULL, "[\"uti\"]", "[]"),
+            (FULL, "[\"sub\", \"jti\"]", "[\"exp\", \"jti\"]"),
+            (FULL, "at_hash = true", "at_hash = \"true\""),
             (FULL, "{ file = \"jwks.json\" }", "{}"),
             (
                 FULL,

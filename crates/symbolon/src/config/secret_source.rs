@@ -57,6 +57,9 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         let text = private_file::read(&table.reader.resolve(&name)).map_err(|error| match error {
             ReadError::Io(error) => unreadable(&error),
             ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
+            ReadError::Foreign => {
+                "this file is another user's than this process's: chown it, or run as that user".to_owned()
+            }
         });
         return table.reader.keep(span, text);
     }

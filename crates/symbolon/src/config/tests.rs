@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use symbolon_core::{Algorithm, Profile, TokenKind};
+use symbolon_core::{Algorithm, Names, Profile, Required, TokenKind, Typ};
 use tempfile::TempDir;
 use toml_span::Value;
 
@@ -21,6 +21,9 @@ log = "json"
 kind = "memory"
 max_bytes = "1GiB"
 
+[cache]
+max_bytes = "32MiB"
+
 [revocations]
 max_bytes = 1000000
 
@@ -33,6 +36,13 @@ max_lifetime = "1h"
 [[issuers]]
 issuer = "https://login.example.net/realms/acme/"
 profile = "rfc9068"
+typ = ["JWT", "at+jwt"]
+jwt_claim = { name = "token_use", value = "access" }
+client_claims = ["cid"]
+scope_claims = ["scp", "scope"]
+jti_claims = ["uti"]
+required = ["sub", "jti"]
+at_hash = true
 algorithms = ["EdDSA"]
 tokens = "signature"
 jwks = { file = "jwks.json" }
@@ -225,6 +235,7 @@ impl Folder {
         let before = marked.split('¦').next().unwrap();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+        let reason = as_built(reason);
         let expected = format!("symbolon.toml:{line}:{column}: {reason}\n1 mistake in symbolon.toml");
         assert_eq!(self.mistakes(&marked.replace('¦', "")), expected, "{to}");
     }
@@ -240,6 +251,15 @@ impl Folder {
             let expected = format!("{mistake}\n1 mistake in symbolon.toml");
             assert_eq!(self.mistakes(&format!("{before}\n{after}")), expected, "{line}");
         }
+    }
+}
+
+/// What is said of stores; a build without one does not name it.
+fn as_built(reason: &str) -> String {
+    if cfg!(feature = "disk") {
+        reason.to_owned()
+    } else {
+        reason.replace("\"memory\" or \"disk\"", "\"memory\"")
     }
 }
 
@@ -265,6 +285,7 @@ fn every_field_that_is_written_is_read() {
     assert_eq!(secrets, [NEXT_SECRET, SECRET]);
     assert_eq!((config.data, config.log), (at("state"), Format::Json));
     assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 1 << 30));
+    assert_eq!(config.cache.max_bytes, 32 << 20);
     assert_eq!(config.revocations.max_bytes, 1_000_000);
     assert_eq!(config.revocations.detect, Duration::from_millis(500));
     assert_eq!(config.revocations.tolerate, Duration::ZERO);
@@ -273,8 +294,8 @@ fn every_field_that_is_written_is_read() {
         panic!("two issuers")
     };
     assert_eq!(
-        (own.issuer.as_str(), own.profile),
-        ("https://id.example.com", Profile::Rfc9068)
+        (own.issuer.as_str(), &own.profile),
+        ("https://id.example.com", &Profile::RFC9068)
     );
     assert_eq!(own.algorithms, [Algorithm::Es256, Algorithm::Rs256]);
     assert_eq!(
@@ -289,6 +310,20 @@ fn every_field_that_is_written_is_read() {
         (TokenKind::Signature, Duration::from_secs(86400))
     );
     assert_eq!(other.keys, keys::Source::File(at("jwks.json")));
+    let names = |names: &[&str]| Names::Written(names.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(
+        other.profile,
+        Profile {
+            name: "rfc9068",
+            typ: vec![Typ::Jwt, Typ::AtJwt].into(),
+            jwt_claim: Some(("token_use".into(), "access".into())),
+            client_claims: names(&["cid"]),
+            scope_claims: names(&["scp", "scope"]),
+            jti_claims: names(&["uti"]),
+            required: vec![Required::Subject, Required::Jti].into(),
+            at_hash: true,
+        }
+    );
 
     let token_service = config.token_service.unwrap();
     assert_eq!(token_service.listen, "127.0.0.1:4601".parse().unwrap());
@@ -366,10 +401,11 @@ fn what_may_be_left_out_has_a_default() {
         (PathBuf::from("etc/symbolon-data"), Format::Text)
     );
     assert!(matches!(config.store, store::Config::Memory { max_bytes } if max_bytes == 512 << 20));
+    assert_eq!(config.cache.max_bytes, 256 << 20);
     assert_eq!(config.revocations.max_bytes, 64 << 20);
     assert_eq!(config.revocations.detect, Duration::from_secs(2));
     assert_eq!(config.revocations.tolerate, Duration::from_secs(30));
-    assert_eq!(config.issuers[0].profile, Profile::Rfc9068);
+    assert_eq!(config.issuers[0].profile, Profile::RFC9068);
     assert_eq!(config.issuers[0].max_lifetime, Duration::from_secs(86400));
     let Source::Mint(mint) = config.token_service.unwrap().source else {
         panic!("it mints")
@@ -482,7 +518,7 @@ symbolon.toml:40:10: write a loopback address, as "127.0.0.1:4609"
 symbolon.toml:40:10: write another port: one of the roles listens there
 symbolon.toml:41:1: unknown key `colour`: the keys here are `listen`, `token`
 24 mistakes in symbolon.toml"#;
-    assert_eq!(Folder::new().mistakes(text), expected);
+    assert_eq!(Folder::new().mistakes(text), as_built(expected));
 }
 
 #[test]
@@ -586,6 +622,9 @@ fn a_process_with_one_role_needs_what_the_other_process_has() {
         assert_eq!(folder.reasons(text), [no_secret, memory]);
         let with_secret = format!("secret = {{ file = \"secret\" }}\n{text}");
         folder.refuses_one(&with_secret, role, &format!("¦{role}"), memory);
+        if cfg!(not(feature = "disk")) {
+            continue;
+        }
         let on_disk = format!("{with_secret}\n[store]\nkind = \"disk\"\n");
         folder.refuses_one(&on_disk, role, &format!("¦{role}"), disk);
     }
@@ -598,6 +637,8 @@ fn every_table_is_a_table() {
         r#"
         write [store]
             [store] => ¦[[store]]
+        write [cache]
+            [cache] => ¦[[cache]]
         write [revocations]
             [revocations] => ¦[[revocations]]
         write [admin]
@@ -681,6 +722,7 @@ fn general_settings() {
     );
 }
 
+#[cfg(feature = "disk")]
 #[test]
 fn a_store_on_disk_stands_in_the_data_folder_or_where_it_is_written() {
     let folder = Folder::new();
@@ -967,7 +1009,7 @@ fn the_issuer_of_the_token_service_is_its_own_address() {
 fn every_field_of_a_broker_is_read() {
     let folder = Folder::new();
     let config = folder.parse(ORIGIN).unwrap();
-    assert_eq!(config.issuers[0].profile, Profile::Keycloak);
+    assert_eq!(config.issuers[0].profile, Profile::KEYCLOAK);
     let broker = broker(config);
     assert_eq!(broker.issuer, "https://id.example.com/realms/acme");
     assert_eq!(broker.authorization_server.as_str(), "http://keycloak:8080/");
@@ -1133,6 +1175,254 @@ fn the_keys_of_one_mode_are_refused_in_the_others() {
             &format!("[token_service]\n{line}"),
             reason,
         );
+    }
+}
+
+#[test]
+fn an_issuer_overrides_single_settings_of_its_profile() {
+    let folder = Folder::new();
+    let with = |setting: &str| {
+        let text = ORIGIN.replace("tokens =", &format!("{setting}\ntokens ="));
+        folder.parse(&text).unwrap().issuers.remove(0).profile
+    };
+    let names = |names: &[&str]| Names::Written(names.iter().map(|&name| name.to_owned()).collect());
+    let keycloak = || Profile::KEYCLOAK;
+    for (setting, profile) in [
+        ("", keycloak()),
+        (
+            "typ = [\"JWT\"]",
+            Profile {
+                typ: vec![Typ::Jwt].into(),
+                ..keycloak()
+            },
+        ),
+        (
+            "jwt_claim = {}",
+            Profile {
+                jwt_claim: None,
+                ..keycloak()
+            },
+        ),
+        (
+            "jwt_claim = { name = \"use\", value = \"access token\" }",
+            Profile {
+                jwt_claim: Some(("use".into(), "access token".into())),
+                ..keycloak()
+            },
+        ),
+        (
+            "client_claims = [\"azp\"]",
+            Profile {
+                client_claims: names(&["azp"]),
+                ..keycloak()
+            },
+        ),
+        (
+            "scope_claims = [\"scp\"]",
+            Profile {
+                scope_claims: names(&["scp"]),
+                ..keycloak()
+            },
+        ),
+        (
+            "jti_claims = [\"uti\"]",
+            Profile {
+                jti_claims: names(&["uti"]),
+                ..keycloak()
+            },
+        ),
+        (
+            "required = []",
+            Profile {
+                required: vec![].into(),
+                ..keycloak()
+            },
+        ),
+        (
+            "at_hash = false",
+            Profile {
+                at_hash: false,
+                ..keycloak()
+            },
+        ),
+        // The claim that is asked of a JWT stays where there is none to ask it of.
+        (
+            "typ = [\"at+jwt\"]",
+            Profile {
+                typ: vec![Typ::AtJwt].into(),
+                ..keycloak()
+            },
+        ),
+    ] {
+        assert_eq!(with(setting), profile, "{setting}");
+    }
+}
+
+#[test]
+fn overridden_settings_say_something_that_can_be() {
+    let folder = Folder::new();
+    folder.refuses(
+        r#"
+        in square brackets, write "at+jwt" or "JWT"
+            ["JWT", "at+jwt"] => ¦"JWT"
+            ["JWT", "at+jwt"] => ¦[]
+        write "at+jwt" or "JWT"
+            ["JWT", "at+jwt"] => [¦"logout+jwt", "JWT"]
+            ["JWT", "at+jwt"] => [¦"jwt", "JWT"]
+        leave it out: it stands in this list already
+            ["JWT", "at+jwt"] => ["JWT", ¦"JWT"]
+        leave it out, or write "JWT" in `typ`: it is asked of nothing else
+            typ = ["JWT", "at+jwt"]⏎jwt_claim = { => typ = ["at+jwt"]⏎jwt_claim = ¦{
+        write { name = "typ", value = "Bearer" }, or {} for none
+            { name = "token_use", value = "access" } => ¦"token_use"
+        `value` is missing: write the claim's value, as "Bearer"
+            { name = "token_use", value = "access" } => ¦{ name = "token_use" }
+        `name` is missing: write the name of a claim, as "azp"; not one of iss, sub, aud, exp, nbf, iat
+            { name = "token_use", value = "access" } => ¦{ value = "access" }
+        write the claim's value, as "Bearer"
+            value = "access" => value = ¦""
+            value = "access" => value = ¦true
+        unknown key `values`: did you mean `value`?
+            { name = "token_use", value = "access" } => { ¦values = "x" }
+        write the name of a claim, as "azp"; not one of iss, sub, aud, exp, nbf, iat
+            "cid" => ¦"sub"
+            "cid" => ¦"a claim"
+            "cid" => ¦1
+            "uti" => ¦"exp"
+            "scope"] => ¦"aud"]
+        in square brackets, write the name of a claim, as "azp"; not one of iss, sub, aud, exp, nbf, iat
+            ["cid"] => ¦"cid"
+            ["cid"] => ¦[]
+            ["uti"] => ¦[]
+            ["scp", "scope"] => ¦[]
+        write "aud", "sub", "client" or "jti"
+            ["sub", "jti"] => [¦"client_id", "jti"]
+            ["sub", "jti"] => [¦"exp", "jti"]
+        write "jti" here too, or tokens = "salted": without one, two tokens may be the same
+            ["sub", "jti"] => ¦["sub"]
+            ["sub", "jti"] => ¦[]
+        write true or false
+            at_hash = true => at_hash = ¦"true"
+        "#,
+    );
+    for setting in [
+        "typ = [\"JWT\"]",
+        "jwt_claim = {}",
+        "client_claims = [\"azp\"]",
+        "scope_claims = [\"scp\"]",
+        "jti_claims = [\"uti\"]",
+        "required = []",
+        "at_hash = true",
+    ] {
+        let (key, value) = setting.split_once(" = ").unwrap();
+        let to = format!("{key} = ¦{value}\ntokens = \"salted\"");
+        let reason = "leave it out: the token service mints for this issuer, by RFC 9068";
+        folder.refuses_one(MINIMAL, "tokens = \"salted\"", &to, reason);
+    }
+}
+
+#[test]
+fn where_id_tokens_have_an_at_hash_it_is_said_what_becomes_of_them() {
+    let folder = Folder::new();
+    let missing = |text: &str| folder.reasons(text);
+    let silent = ENDPOINT.replace("tokens =", "at_hash = true\ntokens =");
+    assert_eq!(missing(&silent), [issuers::ID_TOKEN_MISSING]);
+    assert!(
+        folder
+            .parse(&silent.replace("mode", "id_token = \"pass\"\nmode"))
+            .is_ok()
+    );
+    let keycloak = ORIGIN.replace("id_token = \"drop\"\n", "");
+    assert_eq!(missing(&keycloak), [issuers::ID_TOKEN_MISSING]);
+    assert!(
+        folder
+            .parse(&keycloak.replace("tokens =", "at_hash = false\ntokens ="))
+            .is_ok()
+    );
+}
+
+#[test]
+fn what_is_laxer_than_the_profile_is_said_and_nothing_else() {
+    let folder = Folder::new();
+    let laxer = |text: &str, settings: &str| {
+        let text = text.replace("tokens =", &format!("{settings}\ntokens ="));
+        let advice = folder.parse(&text).unwrap().advice();
+        advice
+            .iter()
+            .filter_map(|said| said.split_once(": laxer than the profile "))
+            .map(|(_, said)| said.to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (text, settings, said) in [
+        (
+            ENDPOINT,
+            "typ = [\"at+jwt\", \"JWT\"]",
+            "rfc9068: a JWT of type JWT is an access token whatever",
+        ),
+        (
+            ORIGIN,
+            "jwt_claim = {}",
+            "keycloak: a JWT of type JWT is an access token whatever",
+        ),
+        (
+            ORIGIN,
+            "jwt_claim = { name = \"use\", value = \"at\" }",
+            "keycloak: a JWT of type JWT is an access token by its claim use = \"at\" alone",
+        ),
+        (
+            ENDPOINT,
+            "client_claims = [\"client_id\", \"cid\"]",
+            "rfc9068: the claim cid is believed to hold the client",
+        ),
+        (
+            ENDPOINT,
+            "scope_claims = [\"scp\"]",
+            "rfc9068: the claim scp is believed to hold the scopes",
+        ),
+        (
+            ENDPOINT,
+            "jti_claims = [\"uti\"]",
+            "rfc9068: the claim uti is believed to hold the jti",
+        ),
+        (
+            ORIGIN,
+            "required = [\"sub\", \"client\", \"jti\"]",
+            "keycloak: a token without `aud`",
+        ),
+        (
+            ORIGIN,
+            "required = [\"aud\", \"client\", \"jti\"]",
+            "keycloak: a token may have no `sub`",
+        ),
+        (
+            ORIGIN,
+            "required = [\"aud\", \"sub\", \"jti\"]",
+            "keycloak: a token may name no client",
+        ),
+        (
+            ORIGIN,
+            "required = [\"aud\", \"sub\", \"client\"]",
+            "keycloak: a token may have no `jti`",
+        ),
+        (
+            ORIGIN,
+            "at_hash = false",
+            "keycloak: ID tokens pass without a word",
+        ),
+    ] {
+        let found = laxer(text, settings);
+        assert_eq!(found.len(), 1, "{settings}: {found:?}");
+        assert!(found[0].starts_with(said), "{settings}: {found:?}");
+    }
+    for stricter in [
+        "",
+        "typ = [\"at+jwt\"]",
+        "typ = [\"JWT\"]",
+        "client_claims = [\"azp\"]",
+        "required = [\"jti\", \"client\", \"sub\", \"aud\"]",
+        "at_hash = true",
+    ] {
+        assert_eq!(laxer(ORIGIN, stricter), [""; 0], "{stricter}");
     }
 }
 

@@ -272,11 +272,13 @@ fn place(
 
 fn paths(table: &mut Table<'_, '_>) -> Option<Places> {
     table.table_or_empty("paths", WRITE_PATHS, |table| {
-        let mut path = |key, default: &str| table.or(key, default.to_owned(), values::route_path);
+        let usual = Places::usual();
+        let mut path =
+            |key, usual: Option<String>| table.or(key, usual.unwrap_or_default(), values::route_path);
         let all = [
-            path("token", "/token"),
-            path("revocation", "/revoke"),
-            path("userinfo", "/userinfo"),
+            path("token", usual.token),
+            path("revocation", usual.revocation),
+            path("userinfo", usual.userinfo),
         ];
         table.reader.refuse_repeated(
             all.iter().flatten(),
@@ -287,7 +289,6 @@ fn paths(table: &mut Table<'_, '_>) -> Option<Places> {
             token: Some(token?.value),
             revocation: Some(revocation?.value),
             userinfo: Some(userinfo?.value),
-            ..Places::default()
         })
     })?
 }

@@ -92,6 +92,24 @@ pub(super) fn field_name(value: Written<'_>) -> Reading<String> {
     name.map(|name| name.to_ascii_lowercase())
 }
 
+/// The name of a claim that may say what no registered claim of RFC 7519 §4.1 does: whose `sub` it is, users choose.
+pub(super) fn claim(value: Written<'_>) -> Reading<String> {
+    const REGISTERED: [&str; 6] = ["iss", "sub", "aud", "exp", "nbf", "iat"];
+    let write = "write the name of a claim, as \"azp\"; not one of iss, sub, aud, exp, nbf, iat";
+    let name = octets(value, write, |octet| octet.is_ascii_graphic())?;
+    if REGISTERED.contains(&name.as_str()) {
+        return Err(write.into());
+    }
+    Ok(name)
+}
+
+/// The value of a claim.
+pub(super) fn claim_value(value: Written<'_>) -> Reading<String> {
+    octets(value, "write the claim's value, as \"Bearer\"", |octet| {
+        matches!(octet, b' '..=b'~')
+    })
+}
+
 /// What a token is for; an `aud` value (RFC 7519 §4.1.3).
 pub(super) fn audience(value: Written<'_>) -> Reading<String> {
     let write = "write an audience without white space, as \"https://api.example.com/orders\"";

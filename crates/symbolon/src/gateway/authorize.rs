@@ -3,10 +3,10 @@
 use std::fmt;
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
-use symbolon_core::{OpaqueToken, VerifiedJwt};
+use symbolon_core::{AcceptedJwt, OpaqueToken, Rejection};
 
 use super::{Gateway, Route};
-use crate::resolve::{Outage, Resolver, Unresolved};
+use crate::resolve::{Invalid, Outage, Resolver, Unresolved};
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,9 +45,19 @@ pub struct Credentials<'a> {
 }
 
 impl Gateway {
-    /// Decides about one request on that route. Every way in asks here; nothing else makes a [`VerifiedJwt`] of a
+    /// Decides about one request on that route. Every way in asks here; nothing else makes a [`AcceptedJwt`] of a
     /// request.
-    pub async fn authorize(&self, request: &Credentials<'_>, route: &Route) -> Result<VerifiedJwt, Denied> {
+    pub async fn authorize(&self, request: &Credentials<'_>, route: &Route) -> Result<AcceptedJwt, Denied> {
+        let decision = self.decide(request, route).await;
+        let outcome = match &decision {
+            Ok(_) => "forwarded",
+            Err(denied) => denied.denial.name(),
+        };
+        self.resolver.metrics().decided(outcome);
+        decision
+    }
+
+    async fn decide(&self, request: &Credentials<'_>, route: &Route) -> Result<AcceptedJwt, Denied> {
         let token = match request.bearer_token(&self.resolver) {
             Ok(token) => token,
             Err(denial) => {
@@ -69,6 +79,33 @@ impl Gateway {
     }
 }
 
+impl Denial {
+    /// What it is called in the metrics.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::InvalidRequest(_) => "invalid_request",
+            Self::InvalidToken(Reason::Grammar(_)) => "grammar",
+            Self::InvalidToken(Reason::Audience) => "audience",
+            Self::InvalidToken(Reason::SenderConstrained) => "sender_constrained",
+            Self::InvalidToken(Reason::Unresolved(Unresolved::Invalid(why))) => match why {
+                Invalid::Unknown => "unknown",
+                Invalid::Revoked(_) => "revoked",
+                Invalid::Poisoned(_) => "poisoned",
+                Invalid::Rejected(Rejection::Expired) => "expired",
+                Invalid::Rejected(_) => "rejected",
+            },
+            Self::InsufficientScope => "insufficient_scope",
+            Self::Unavailable(outage)
+            | Self::InvalidToken(Reason::Unresolved(Unresolved::Unavailable(outage))) => match outage {
+                Outage::Store(_) => "store_unavailable",
+                Outage::OldView => "log_unavailable",
+                Outage::Keys => "keys_unavailable",
+            },
+        }
+    }
+}
+
 /// A denial, with what the log calls the token.
 #[derive(Debug)]
 pub struct Denied {
@@ -79,7 +116,7 @@ pub struct Denied {
 }
 
 /// The route's policy.
-fn check(jwt: &VerifiedJwt, route: &Route) -> Result<(), Denial> {
+fn check(jwt: &AcceptedJwt, route: &Route) -> Result<(), Denial> {
     if jwt.is_sender_constrained() {
         return Err(Denial::InvalidToken(Reason::SenderConstrained));
     }

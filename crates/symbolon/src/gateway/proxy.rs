@@ -6,7 +6,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, EXPECT, HOST, HeaderValue};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Request, Response, StatusCode, Version};
-use symbolon_core::VerifiedJwt;
+use symbolon_core::AcceptedJwt;
 
 use super::authorize::{Credentials, Denial, Denied, Reason};
 use super::routes::{Choice, Target};
@@ -115,7 +115,7 @@ impl Gateway {
 }
 
 /// The field that the resource server gets. Never printed, not even by a `Debug` of the request.
-fn authorization(jwt: &VerifiedJwt, limit: usize) -> Option<HeaderValue> {
+fn authorization(jwt: &AcceptedJwt, limit: usize) -> Option<HeaderValue> {
     const SCHEME: &str = "Bearer ";
     let length = SCHEME.len() + jwt.expose().len();
     if length > limit {

@@ -328,15 +328,8 @@ async fn get(
         return Err(FetchError(format!("{url} answered {status}")));
     }
     let (parts, body) = response.into_parts();
-    let body = tokio::time::timeout(
-        TIMEOUT,
-        crate::http::read(axum::body::Body::new(body), MAX_OCTETS),
-    )
-    .await;
-    let body = body
-        .ok()
-        .flatten()
-        .ok_or_else(|| FetchError(format!("{url} answered too much, or too slowly")))?;
+    let body = crate::http::read_within(TIMEOUT, axum::body::Body::new(body), MAX_OCTETS).await;
+    let body = body.ok_or_else(|| FetchError(format!("{url} answered too much, or too slowly")))?;
     Ok((parts.headers, body.to_vec()))
 }
 

@@ -1,10 +1,10 @@
 //! What is known of a token, for an operator who brings it. Nothing is decided by it.
 
 use symbolon_core::{
-    EntryError, Lineage, OpaqueToken, RecordId, RecordType, Rejection, Stored, UnixTime, UnverifiedJwt,
+    EntryError, Lineage, OpaqueToken, RecordId, RecordType, Rejection, UnixTime, UnverifiedJwt,
 };
 
-use super::{Outage, Resolver};
+use super::{LookedUp, Outage, Resolver, look_up};
 use crate::revocations::View;
 use crate::store::{RECORD_MARGIN, StoreError};
 
@@ -48,9 +48,9 @@ impl Resolver {
             lineage: Lineage::default(),
             jwt: None,
         };
-        let entry = match self.store.get(key).await {
-            Ok(Stored::Live(entry)) => entry,
-            Ok(Stored::Revoked(tombstone)) => {
+        let glued = match look_up(&*self.store, token, &self.secrets).await {
+            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Revoked(tombstone)) => {
                 let ends = tombstone
                     .expires_at
                     .as_secs()
@@ -60,21 +60,14 @@ impl Resolver {
                     Some(UnixTime::from_secs(ends)),
                 ));
             }
-            Ok(Stored::Absent) if self.revocations.holds(RecordType::Token, RecordId::of_token(key)) => {
+            Ok(LookedUp::Absent) if self.revocations.holds(RecordType::Token, RecordId::of_token(key)) => {
                 return Ok(only(State::Revoked(RecordType::Token), None));
             }
-            Ok(Stored::Absent) => return Ok(only(State::Absent, None)),
+            Ok(LookedUp::Absent) => return Ok(only(State::Absent, None)),
             Err(StoreError::Corrupt(error)) => return Ok(only(State::Unreadable(error), None)),
             Err(error) => return Err(Outage::Store(error)),
         };
-        let half = match entry.open(token, &self.secrets) {
-            Ok(half) => half,
-            Err(error) => return Ok(only(State::Unreadable(error), None)),
-        };
-        let lineage = half.lineage();
-        let Ok(glued) = half.glue(token) else {
-            return Ok(only(State::Unreadable(EntryError::SigningInput), None));
-        };
+        let lineage = glued.lineage();
         let (state, expires_at) = match self.issuers.verify(glued.clone(), self.clock.now()).await {
             Ok(jwt) => {
                 let state = self

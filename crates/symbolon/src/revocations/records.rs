@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use symbolon_core::{Lineage, Mark, Record, RecordId, RecordType, UnixTime};
+use symbolon_core::{BegunAt, Mark, Name, Record, RecordId, RecordType, UnixTime};
 
 /// Records, found by type and the first eight octets of their identifiers, as the cache keeps them: so many bits of
 /// an HMAC that tokens of one start are one token.
@@ -21,22 +21,6 @@ pub struct Records {
     reading: u16,
     /// How many of them were not seen in it.
     unseen: usize,
-}
-
-/// What a token is called in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
-    kind: RecordType,
-    start: u64,
-}
-
-/// When a token was begun, for watermarks.
-#[derive(Clone, Copy, Debug)]
-pub struct Begun {
-    /// By the log's order; none where there was no log to ask.
-    pub mark: Mark,
-    /// By the issuer's clock.
-    pub issued_at: UnixTime,
 }
 
 #[derive(Clone, Copy)]
@@ -99,10 +83,10 @@ impl Records {
             record.position
         };
         let hasher = &self.hasher;
-        let hash = Name::of(kind, record.id).hash(hasher);
+        let hash = hasher.hash_one(Name::of(kind, record.id));
         let (known_in, seen_in) = if kind.is_watermark() {
             let same = |known: &Watermark| known.kind == kind && known.id == record.id;
-            let hash_of = |known: &Watermark| Name::of(known.kind, known.id).hash(hasher);
+            let hash_of = |known: &Watermark| hasher.hash_one(Name::of(known.kind, known.id));
             match self.watermarks.entry(hash, same, hash_of) {
                 Entry::Occupied(mut known) => {
                     let known = known.get_mut();
@@ -133,7 +117,7 @@ impl Records {
             }
         } else {
             let same = |known: &Ended| known.kind == kind && known.id == record.id;
-            let hash_of = |known: &Ended| Name::of(known.kind, known.id).hash(hasher);
+            let hash_of = |known: &Ended| hasher.hash_one(Name::of(known.kind, known.id));
             match self.ended.entry(hash, same, hash_of) {
                 Entry::Occupied(mut known) => {
                     let known = known.get_mut();
@@ -167,9 +151,9 @@ impl Records {
     }
 
     /// Whether a record of that name kills what was begun then.
-    pub fn kill(&self, name: Name, begun: Begun) -> bool {
-        let hash = name.hash(&self.hasher);
-        if name.kind.is_watermark() {
+    pub fn kill(&self, name: Name, begun: BegunAt) -> bool {
+        let hash = self.hasher.hash_one(name);
+        if name.kind().is_watermark() {
             let mut named = self.watermarks.iter_hash(hash);
             named.any(|record| Name::of(record.kind, record.id) == name && record.is_later_than(begun))
         } else {
@@ -180,7 +164,7 @@ impl Records {
 
     /// Whether that record is held.
     pub fn hold(&self, kind: RecordType, id: RecordId) -> bool {
-        let hash = Name::of(kind, id).hash(&self.hasher);
+        let hash = self.hasher.hash_one(Name::of(kind, id));
         let mut watermarks = self.watermarks.iter_hash(hash);
         let mut ended = self.ended.iter_hash(hash);
         watermarks.any(|record| record.kind == kind && record.id == id)
@@ -243,43 +227,9 @@ impl Records {
     }
 }
 
-impl Name {
-    /// The name of what a record of that type and identifier kills.
-    pub fn of(kind: RecordType, id: RecordId) -> Self {
-        Self {
-            kind,
-            start: id.start(),
-        }
-    }
-
-    /// The name of that type with that [start](RecordId::start).
-    pub const fn of_start(kind: RecordType, start: u64) -> Self {
-        Self { kind, start }
-    }
-
-    /// Of what type a record is that has this name.
-    pub const fn kind(self) -> RecordType {
-        self.kind
-    }
-
-    fn hash(self, hasher: &RandomState) -> u64 {
-        hasher.hash_one(self)
-    }
-}
-
-impl Begun {
-    /// What is known of a token with that lineage, issued then.
-    pub const fn of(lineage: Lineage, issued_at: UnixTime) -> Self {
-        Self {
-            mark: lineage.mark,
-            issued_at,
-        }
-    }
-}
-
 impl Watermark {
     /// Whether it was appended after that was begun.
-    fn is_later_than(&self, begun: Begun) -> bool {
+    fn is_later_than(&self, begun: BegunAt) -> bool {
         if begun.mark.is_none() {
             begun.issued_at <= self.before.time()
         } else {
@@ -339,7 +289,7 @@ mod tests {
         records.read(mark(5), &watermark(1));
         let kills = |mark, issued_at| {
             let issued_at = UnixTime::from_secs(issued_at);
-            records.kill(name(watermark(1)), Begun { mark, issued_at })
+            records.kill(name(watermark(1)), BegunAt { mark, issued_at })
         };
         assert!(kills(mark(4), 999));
         assert!(!kills(mark(5), 1), "a login right after the logout");

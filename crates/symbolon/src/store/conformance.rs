@@ -146,15 +146,17 @@ async fn wakes_who_waits((store, _): Fresh) {
 }
 
 async fn trims_without_using_ids_again((store, clock): Fresh) {
+    let record = |number| record_until(clock.now(), number);
     let old = store.revoke(&[record(1)], None).await.expect("revoke");
     clock.advance(Duration::from_secs(10));
-    let middle = store.revoke(&[record(2)], None).await.expect("revoke");
+    let kept = record(2);
+    let middle = store.revoke(&[kept], None).await.expect("revoke");
     store.trim(clock.now()).await.expect("trim");
     let round = store
         .follow(Mark::default(), Duration::ZERO)
         .await
         .expect("follow");
-    assert_eq!(round.records, [(middle, record(2))]);
+    assert_eq!(round.records, [(middle, kept)]);
     clock.advance(Duration::from_secs(10));
     store.trim(clock.now()).await.expect("trim");
     assert_eq!(
@@ -204,15 +206,20 @@ pub fn entry(number: u64) -> (EntryKey, Entry) {
     )
 }
 
-/// A record, another for each number.
+/// A record that does not end soon, another for each number.
 pub fn record(number: u32) -> Record {
+    record_until(UnixTime::from_secs(4_000_000_000), number)
+}
+
+/// The same, but for when it ends.
+pub fn record_until(keep_until: UnixTime, number: u32) -> Record {
     let mut id = [1; 16];
     id[..4].copy_from_slice(&number.to_be_bytes());
     Record {
         kind: RecordType::Jti,
         secret: 1,
         id: RecordId::from_bytes(id),
-        keep_until: UnixTime::from_secs(4_000_000_000),
+        keep_until,
         before: UnixTime::default(),
         position: Mark::default(),
     }

@@ -42,6 +42,8 @@ enum Kept {
 
 /// What an entry, a tombstone or a line of the ledger takes besides its octets: its key twice, times, table slots.
 pub(super) const OVERHEAD: usize = 160;
+/// Octets that there have to be room for before an authorization server is asked for a token.
+pub(super) const ROOM: usize = OVERHEAD + 256;
 /// Most records in one round.
 const ROUND: usize = 5_000;
 
@@ -188,13 +190,17 @@ impl State {
         first.map_or_else(|| self.next_id(), |(id, _)| *id)
     }
 
-    /// Forgets the records below that id.
-    pub(super) fn trim(&mut self, below: Mark) {
-        while let Some(first) = self.log.first_entry()
-            && *first.key() < below
-        {
-            let (id, (_, record)) = first.remove_entry();
-            let name = (record.kind, record.id);
+    /// Forgets the records below that id, but for those that have not ended.
+    pub(super) fn trim(&mut self, below: Mark, now: UnixTime) {
+        let ended = self
+            .log
+            .range(..below)
+            .filter(|(_, (_, record))| record.keep_until <= now);
+        let ended: Vec<_> = ended
+            .map(|(id, (_, record))| (*id, (record.kind, record.id)))
+            .collect();
+        for (id, name) in ended {
+            self.log.remove(&id);
             if self.places.get(&name) == Some(&id) {
                 self.places.remove(&name);
             }

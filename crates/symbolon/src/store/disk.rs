@@ -9,10 +9,11 @@
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -33,12 +34,15 @@ use self::writer::{Answer, Engine, Write, Writer};
 use super::contents::Contents;
 use super::{Begun, EntryStore, LedgerKey, OpenError, Published, Round, StoreError};
 use crate::clock::Clock;
+use crate::private_file::{self, ReadError};
 
 /// Entries, log and ledger on disk, and in memory what can be looked up. Whatever it acknowledges is on the disk.
 pub struct DiskStore {
     contents: Arc<Contents>,
     writes: Option<mpsc::Sender<Write>>,
     writer: Option<JoinHandle<()>>,
+    /// Whether the last entry found no room, or was not written in time; or there was none yet.
+    in_trouble: Arc<AtomicBool>,
     /// Held for as long as the store is open, also where the database is closed for a while.
     _lock: Option<File>,
 }
@@ -49,6 +53,11 @@ const WAITING: usize = 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl DiskStore {
+    /// Whether one was made there.
+    pub fn is_in(folder: &Path) -> bool {
+        Folder(folder.to_owned()).path().exists()
+    }
+
     /// Opens the store in `folder`, which is made if it is not there, and reads it. It keeps at most `max_bytes` of
     /// entries, tombstones and ledger, on disk and in memory.
     pub fn open(folder: &Path, max_bytes: usize, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
@@ -74,6 +83,7 @@ impl DiskStore {
         let (state, commits) = file::load(&database, clock.now())?;
         let contents = Arc::new(Contents::new(clock.clone(), state));
         let (sender, waiting) = mpsc::channel(WAITING);
+        let in_trouble = Arc::new(AtomicBool::new(true));
         let writer = Writer {
             device,
             engine: Engine::Open(database),
@@ -84,6 +94,8 @@ impl DiskStore {
             waiting,
             carried: VecDeque::new(),
             more_ended: true,
+            scarce: false,
+            in_trouble: in_trouble.clone(),
         };
         let thread = thread::Builder::new().name("disk-store".into()).spawn(|| {
             if catch_unwind(AssertUnwindSafe(|| writer.run())).is_err() {
@@ -94,6 +106,7 @@ impl DiskStore {
             contents,
             writes: Some(sender),
             writer: Some(thread),
+            in_trouble,
             _lock: lock,
         })
     }
@@ -110,7 +123,10 @@ impl DiskStore {
         match tokio::time::timeout(PATIENCE, answered).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(StoreError::Unavailable("the disk store's writer has ended")),
-            Err(_) => Err(StoreError::Unavailable("the disk did not answer in time")),
+            Err(_) => {
+                self.in_trouble.store(true, Ordering::Release);
+                Err(StoreError::Unavailable("the disk did not answer in time"))
+            }
         }
     }
 }
@@ -119,6 +135,13 @@ impl DiskStore {
 impl EntryStore for DiskStore {
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
         Ok(self.contents.begin(ledger))
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        if !self.in_trouble.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        self.ask(Write::Room).await
     }
 
     async fn publish(
@@ -175,14 +198,21 @@ impl Drop for DiskStore {
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
+    let is_missing = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+    let made: Vec<_> = folder.ancestors().take_while(is_missing).collect();
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    if fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
-        return Err(io::Error::new(
-            ErrorKind::PermissionDenied,
-            "others may read or write it: chmod 700",
-        ));
+    // The names of folders have to outlive the power as what is in them does.
+    for folder in made {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        file::sync(parent.unwrap_or(Path::new(".")))?;
     }
-    Ok(())
+    let refused = |why| Err(io::Error::new(ErrorKind::PermissionDenied, why));
+    match private_file::check(&fs::metadata(folder)?) {
+        Ok(()) => Ok(()),
+        Err(ReadError::Io(error)) => Err(error),
+        Err(ReadError::Shared) => refused("others may read or write it: chmod 700"),
+        Err(ReadError::Foreign) => refused("it is another user's: chown it, or run as that user"),
+    }
 }
 
 /// One process at a time: two would each answer what the other does not know.

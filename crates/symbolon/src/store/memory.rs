@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use symbolon_core::{Entry, EntryKey, GrantId, Mark, Record, Stored, Tombstone, UnixTime};
 
-use super::contents::{Contents, OVERHEAD, State};
+use super::contents::{Contents, OVERHEAD, ROOM, State};
 use super::{Begun, ENTRY_MARGIN, EntryStore, LedgerKey, Published, Round, StoreError};
 use crate::clock::Clock;
 
@@ -30,6 +30,11 @@ impl MemoryStore {
 impl EntryStore for MemoryStore {
     async fn begin(&self, ledger: Option<LedgerKey>) -> Result<Begun, StoreError> {
         Ok(self.contents.begin(ledger))
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        let (_, state) = self.contents.now();
+        state.room_for(ROOM, self.max_bytes)
     }
 
     async fn publish(
@@ -93,9 +98,9 @@ impl EntryStore for MemoryStore {
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
-        let (_, mut state) = self.contents.now();
+        let (now, mut state) = self.contents.now();
         let below = state.first_since(appended_before);
-        state.trim(below);
+        state.trim(below, now);
         Ok(())
     }
 }
@@ -123,18 +128,24 @@ mod tests {
     // ST-10
     #[tokio::test]
     async fn when_full_it_refuses_entries_and_never_revocations() {
-        let (store, clock) = store(OVERHEAD + 300);
         let (key, entry) = conformance::entry(1);
+        let (store, clock) = store(2 * OVERHEAD + entry.as_bytes().len());
         let expires_at = clock.now().plus(Duration::from_secs(60));
+        assert_eq!(store.check_room().await, Ok(()));
         assert_eq!(
             store.publish(key, &entry, expires_at).await,
             Ok(Published::Inserted)
         );
+        store
+            .put_grant([2; 32], GrantId::random_grant(), expires_at)
+            .await
+            .unwrap();
         let (other, entry) = conformance::entry(2);
         assert_eq!(
             store.publish(other, &entry, expires_at).await,
             Err(StoreError::Full)
         );
+        assert_eq!(store.check_room().await, Err(StoreError::Full));
         assert_eq!(
             store
                 .put_grant([1; 32], GrantId::random_grant(), expires_at)
@@ -155,7 +166,8 @@ mod tests {
     #[tokio::test]
     async fn memory_does_not_grow_over_revocations_that_are_repeated() {
         let (store, clock) = store(usize::MAX);
-        let (repeated, other) = (conformance::record(1), conformance::record(2));
+        let record = |number| conformance::record_until(clock.now(), number);
+        let (repeated, other) = (record(1), record(2));
         let shorter = Record {
             keep_until: UnixTime::from_secs(repeated.keep_until.as_secs() - 1),
             ..repeated

@@ -1,5 +1,9 @@
 //! Who is asking (RFC 6749 §2.3.1).
 
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderMap};
@@ -8,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Client, TokenService};
 use crate::form::{self, Form};
+use crate::revoke::Bucket;
 
 /// The client could not be told.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +21,8 @@ pub(super) enum Unauthenticated {
     Malformed(&'static str),
     /// No such client, or not its secret.
     Refused,
+    /// The same, once too often.
+    RefusedAgain,
 }
 
 struct Credentials {
@@ -24,14 +31,67 @@ struct Credentials {
 }
 
 impl TokenService {
-    /// The client that sent the request.
+    /// The client that sent the request. One with the right secret passes whatever others try under its name: they
+    /// shall not lock it out. That nobody guesses a secret is due to its 256 bits; what is limited is how often
+    /// somebody hears that he was wrong, and what that leaves in the log (TS-08).
     pub(super) fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<&Client, Unauthenticated> {
         let Credentials { id, secret } = Credentials::read(headers, form)?;
         let client = self.clients.iter().find(|client| client.id == *id);
         // The comparison is made for unknown clients too, so that its time does not tell them.
         let expected = client.map_or([0; 32], |client| client.secret_sha256);
         let secret_is_right = equal_in_constant_time(&sha256(secret.as_bytes()), &expected);
-        client.filter(|_| secret_is_right).ok_or(Unauthenticated::Refused)
+        client.filter(|_| secret_is_right).ok_or_else(|| {
+            if self.failures.allow(&id, self.clock.elapsed()) {
+                Unauthenticated::Refused
+            } else {
+                Unauthenticated::RefusedAgain
+            }
+        })
+    }
+}
+
+/// How often it may still be said under each name that the secret is wrong. Names share a fixed number of places, by a
+/// hash that nobody else can compute: so memory is bounded, and an unknown name fares like a known one.
+pub(super) struct Failures {
+    places: Mutex<Vec<Place>>,
+    hasher: RandomState,
+}
+
+struct Place {
+    bucket: Bucket,
+    /// Whether the log has heard of it since it was last full enough.
+    is_told: bool,
+}
+
+const PLACES: usize = 1024;
+const PER_SECOND: f64 = 1.0;
+const BURST: f64 = 20.0;
+
+impl Default for Failures {
+    fn default() -> Self {
+        let place = || Place {
+            bucket: Bucket::full(BURST),
+            is_told: false,
+        };
+        Self {
+            places: Mutex::new(std::iter::repeat_with(place).take(PLACES).collect()),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Failures {
+    fn allow(&self, id: &str, now: Duration) -> bool {
+        let [low, high, ..] = self.hasher.hash_one(id).to_le_bytes();
+        let at = usize::from(u16::from_le_bytes([low, high])) % PLACES;
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let Place { bucket, is_told } = &mut places[at];
+        let is_allowed = bucket.take(now, PER_SECOND, BURST);
+        if !is_allowed && !*is_told {
+            tracing::warn!("client authentication fails again and again");
+        }
+        *is_told = !is_allowed;
+        is_allowed
     }
 }
 
@@ -99,5 +159,23 @@ mod tests {
         for field in ["Basic", "Basic !", "Bearer YTpi", "Basic YTpi YTpi", "BasicYTpi"] {
             assert!(Credentials::from_basic(field).is_none(), "{field}");
         }
+    }
+
+    // TS-08
+    #[test]
+    fn failures_are_limited_under_each_name() {
+        let failures = Failures::default();
+        let allowed = |id: &str, at| {
+            (0..100)
+                .filter(|_| failures.allow(id, Duration::from_secs(at)))
+                .count()
+        };
+        assert_eq!(
+            (allowed("a", 100), allowed("a", 103), allowed("a", 1000)),
+            (20, 3, 20)
+        );
+        // Another name has another place, most likely; one of these for certain.
+        let others = (0..20).map(|at| allowed(&format!("other {at}"), 1000));
+        assert_eq!(others.max(), Some(20));
     }
 }

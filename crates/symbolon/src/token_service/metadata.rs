@@ -7,7 +7,7 @@ use hyper::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::TokenService;
+use super::{Paths, TokenService};
 use crate::http::{self, Body};
 
 pub(super) async fn metadata(State(service): State<Arc<TokenService>>) -> Response<Body> {
@@ -16,9 +16,9 @@ pub(super) async fn metadata(State(service): State<Arc<TokenService>>) -> Respon
     let methods = ["client_secret_basic", "client_secret_post"];
     cacheable(&json!({
         "issuer": issuer,
-        "token_endpoint": format!("{base}/token"),
-        "revocation_endpoint": format!("{base}/revoke"),
-        "jwks_uri": format!("{base}/jwks"),
+        "token_endpoint": format!("{base}{}", Paths::TOKEN),
+        "revocation_endpoint": format!("{base}{}", Paths::REVOCATION),
+        "jwks_uri": format!("{base}{}", Paths::JWKS),
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,

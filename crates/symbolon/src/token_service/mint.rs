@@ -18,7 +18,7 @@ use crate::private_file;
 
 mod signing_keys;
 
-pub use signing_keys::{PUBLISHED_BEFORE_USE, SigningKeys, make_next_key};
+pub use signing_keys::{PUBLISHED_BEFORE_USE, SigningKeys, make_next_key, signing_algorithm};
 
 /// A token service that signs its own JWTs.
 #[derive(Clone, Debug)]
@@ -109,9 +109,16 @@ pub fn key_in(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileEr
     }
 }
 
-/// Makes a signing key in the data folder. Does not replace one.
+/// Makes the first signing key in the data folder. Does not replace one.
 pub fn generate_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let path = key_file(data, algorithm);
+    // Else it would sign before anybody has seen it (TS-14).
+    if let Some(other) = signing_algorithm(data)?.filter(|other| *other != algorithm) {
+        let reason = format!(
+            "a key for {other} is there already, which it would have to follow: make it by a rotation"
+        );
+        return Err(KeyFileError::new(&path, reason));
+    }
     let key = SigningKey::generate(algorithm).map_err(|error| KeyFileError::new(&path, error))?;
     let text = key_text(&key).map_err(|error| KeyFileError::new(&path, error))?;
     private_file::write(&path, text.as_bytes()).map_err(|error| match error.kind() {
@@ -175,9 +182,9 @@ mod tests {
 
     #[test]
     fn a_key_is_made_once_and_replaced_by_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = folder.path();
         for algorithm in SigningKey::ALGORITHMS {
+            let folder = tempfile::tempdir().unwrap();
+            let data = folder.path();
             let first = key_in(data, algorithm).unwrap();
             assert_eq!(key_in(data, algorithm).unwrap().kid(), first.kid());
             let again = generate_key(data, algorithm).unwrap_err().to_string();
@@ -186,6 +193,13 @@ mod tests {
                 "{again}"
             );
             assert_eq!(key_in(data, algorithm).unwrap().kid(), first.kid());
+            for other in SigningKey::ALGORITHMS
+                .into_iter()
+                .filter(|other| *other != algorithm)
+            {
+                let other = generate_key(data, other).unwrap_err().to_string();
+                assert!(other.ends_with("make it by a rotation"), "{other}");
+            }
         }
     }
 }

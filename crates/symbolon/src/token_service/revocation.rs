@@ -69,26 +69,49 @@ impl TokenService {
     }
 }
 
+/// Clients that are counted. Another server's may be many, and whoever registers them there decides their names.
+const MAX_CLIENTS: usize = 10_000;
+
 impl Limits {
-    /// Bounded by the number of clients, which the configuration bounds.
+    /// Whether that client may revoke what was found.
     pub(super) fn allow(&self, client: &str, found: &Found, now: Duration) -> bool {
-        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let buckets = limits.entry(client.to_owned()).or_insert_with(|| Buckets {
-            all: Bucket::full(BURST),
-            unknown: Bucket::full(UNKNOWN_BURST),
-        });
         match found {
             // Nothing is written.
             Found::Expired => true,
-            Found::Unknown => buckets.unknown.take(now, UNKNOWN_PER_SECOND, UNKNOWN_BURST),
-            Found::Live(_) | Found::Revoked(_) => buckets.all.take(now, PER_SECOND, BURST),
+            Found::Unknown => self.of(client, now, |buckets| {
+                buckets.unknown.take(now, UNKNOWN_PER_SECOND, UNKNOWN_BURST)
+            }),
+            Found::Live(_) | Found::Revoked(_) => self.allow_one(client, now),
         }
+    }
+
+    /// Whether that client may write one more record.
+    pub(super) fn allow_one(&self, client: &str, now: Duration) -> bool {
+        self.of(client, now, |buckets| buckets.all.take(now, PER_SECOND, BURST))
+    }
+
+    /// Bounded: clients that have been quiet are forgotten, and if all have been busy there is no room for another.
+    fn of(&self, client: &str, now: Duration, take: impl FnOnce(&mut Buckets) -> bool) -> bool {
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if limits.len() >= MAX_CLIENTS && !limits.contains_key(client) {
+            limits.retain(|_, buckets| {
+                !buckets.all.is_full(now, PER_SECOND, BURST)
+                    || !buckets.unknown.is_full(now, UNKNOWN_PER_SECOND, UNKNOWN_BURST)
+            });
+            if limits.len() >= MAX_CLIENTS {
+                return false;
+            }
+        }
+        take(limits.entry(client.to_owned()).or_insert_with(|| Buckets {
+            all: Bucket::full(BURST),
+            unknown: Bucket::full(UNKNOWN_BURST),
+        }))
     }
 }
 
 impl From<Outage> for Refusal {
     fn from(outage: Outage) -> Self {
-        tracing::warn!(?outage, "nothing revoked");
+        tracing::warn!(?outage, "a request cannot be answered now");
         Self::Unavailable
     }
 }
@@ -132,6 +155,24 @@ mod tests {
             allowed(&limits, "a", &Found::Expired, 103),
             200,
             "nothing is written"
+        );
+    }
+
+    #[test]
+    fn clients_are_forgotten_when_they_have_been_quiet_and_counted_no_further_when_none_was() {
+        let limits = Limits::default();
+        let client = |at: usize| format!("client {at}");
+        for at in 0..MAX_CLIENTS {
+            assert!(limits.allow_one(&client(at), Duration::from_secs(100)));
+        }
+        let another = |at| limits.allow_one("another", Duration::from_secs(at));
+        assert!(!another(100), "there is no room");
+        assert!(limits.allow_one(&client(1), Duration::from_secs(100)));
+        assert!(another(101));
+        assert_eq!(
+            limits.0.lock().unwrap().len(),
+            1,
+            "the others have been quiet for long enough"
         );
     }
 }

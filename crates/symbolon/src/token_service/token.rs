@@ -24,8 +24,10 @@ pub(super) enum Refusal {
     InvalidRequest(&'static str),
     /// The client is not who it says, or does not say.
     InvalidClient,
+    /// The same, once too often.
+    InvalidClientAgain,
     /// Another grant than there is.
-    UnsupportedGrantType,
+    UnsupportedGrantType(&'static str),
     /// A scope that the client may not have.
     InvalidScope,
     /// A resource that the client may not have, or several.
@@ -64,7 +66,11 @@ impl TokenService {
         let client = self.authenticate(headers, &form)?;
         match form.one("grant_type") {
             Some("client_credentials") => {}
-            Some(_) => return Err(Refusal::UnsupportedGrantType),
+            Some(_) => {
+                return Err(Refusal::UnsupportedGrantType(
+                    "this token service knows client_credentials alone",
+                ));
+            }
             None => return Err(Refusal::InvalidRequest("no grant_type")),
         }
         let scope = allowed_scope(client, form.one("scope"))?;
@@ -150,7 +156,7 @@ impl Refusal {
     /// RFC 6749 §5.2, RFC 8707 §2. The only place.
     pub(super) fn into_response(self) -> Response<Body> {
         let (status, code, why) = self.told();
-        if status.is_client_error() {
+        if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
             tracing::info!(code, why, "request refused");
         }
         let mut response = http::error(status, code, why);
@@ -160,7 +166,7 @@ impl Refusal {
                 let basic = HeaderValue::from_static("Basic realm=\"token service\", charset=\"UTF-8\"");
                 response.headers_mut().insert(WWW_AUTHENTICATE, basic);
             }
-            Self::Unavailable => {
+            Self::Unavailable | Self::InvalidClientAgain => {
                 let soon = HeaderValue::from_static("1");
                 response.headers_mut().insert(RETRY_AFTER, soon);
             }
@@ -177,11 +183,13 @@ impl Refusal {
                 "invalid_client",
                 "client authentication failed",
             ),
-            Self::UnsupportedGrantType => (
-                StatusCode::BAD_REQUEST,
-                "unsupported_grant_type",
-                "this token service knows client_credentials alone",
+            // RFC 6585 §4
+            Self::InvalidClientAgain => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "invalid_client",
+                "client authentication failed too often",
             ),
+            Self::UnsupportedGrantType(why) => (StatusCode::BAD_REQUEST, "unsupported_grant_type", why),
             Self::InvalidScope => (
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",
@@ -233,6 +241,7 @@ impl From<Unauthenticated> for Refusal {
         match unauthenticated {
             Unauthenticated::Malformed(why) => Self::InvalidRequest(why),
             Unauthenticated::Refused => Self::InvalidClient,
+            Unauthenticated::RefusedAgain => Self::InvalidClientAgain,
         }
     }
 }

@@ -8,10 +8,15 @@ use symbolon::config::Config;
 use symbolon::keys::{self, Location};
 use symbolon::token_service::broker::{self, IdToken, Mode, Places, Unsplittable};
 use symbolon::token_service::{self, Source};
-use symbolon_core::{Algorithm, Profile, TokenKind};
+use symbolon_core::{Algorithm, Profile, Required, TokenKind};
 use url::Url;
 
-use crate::support::{Answer, Deployment, FakeServer, canary, form, get, post};
+use crate::support::{Answer, Deployment, FakeServer, Issuer, canary, eventually, form, get, post};
+
+mod answers;
+mod grants;
+mod origin;
+mod requests;
 
 const JSON: (&str, &str) = ("content-type", "application/json;charset=UTF-8");
 const BASIC: (&str, &str) = ("authorization", "Basic YXBwOnNlY3JldA==");
@@ -20,6 +25,7 @@ const BASIC: (&str, &str) = ("authorization", "Basic YXBwOnNlY3JldA==");
 struct Brokered {
     server: FakeServer,
     deployment: Deployment,
+    is_at_origin: bool,
 }
 
 impl Brokered {
@@ -32,28 +38,78 @@ impl Brokered {
     }
 
     async fn start_as(kind: TokenKind, change: impl FnOnce(&mut broker::Config)) -> Self {
-        canary("canary-subject-81");
+        let brokered = Self::before(FakeServer::start().await, kind, change).await;
+        brokered.wait_for_keys().await;
+        brokered
+    }
+
+    /// Before a server that was told something first.
+    async fn prepared(prepare: impl FnOnce(&FakeServer), change: impl FnOnce(&mut broker::Config)) -> Self {
         let server = FakeServer::start().await;
+        prepare(&server);
+        let brokered = Self::before(server, TokenKind::Salted, change).await;
+        brokered.wait_for_keys().await;
+        brokered
+    }
+
+    /// At the server's own origin. That is the server's own name, since it knows no other: what a real one is told is
+    /// in `compatibility.rs`.
+    async fn at_origin(prepare: impl FnOnce(&FakeServer)) -> Self {
+        Self::prepared(prepare, |config| {
+            let mut public_url = config.authorization_server.clone();
+            public_url.set_path("/");
+            config.mode = Mode::Origin { public_url };
+        })
+        .await
+    }
+
+    /// Beside another issuer, whose tokens the gateway takes too.
+    async fn with_another_issuer() -> (Self, Issuer) {
+        let (server, issuer) = (FakeServer::start().await, Issuer::new());
+        let another = issuer.config();
         let deployment = Deployment::start_with(|config| {
-            front(config, &server, change);
-            config.issuers[0].tokens = kind;
+            front(config, &server, |_| {});
+            config.issuers.push(another);
         })
         .await;
-        // The keys are fetched in the background.
-        for _ in 0..200 {
-            if deployment
-                .process
-                .issuers
-                .policy()
-                .rules
-                .issuers()
-                .all(|issuer| issuer.keys.is_some())
-            {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let brokered = Self {
+            server,
+            deployment,
+            is_at_origin: false,
+        };
+        brokered.wait_for_keys().await;
+        (brokered, issuer)
+    }
+
+    async fn before(server: FakeServer, kind: TokenKind, change: impl FnOnce(&mut broker::Config)) -> Self {
+        canary("canary-subject-81");
+        let mut is_at_origin = false;
+        let deployment = Deployment::start_with(|config| {
+            front(config, &server, |config| {
+                change(config);
+                is_at_origin = matches!(config.mode, Mode::Origin { .. });
+            });
+            config.issuers[0].tokens = kind;
+            // Seen to where tokens are published, whatever a profile asks.
+            let required = &mut config.issuers[0].profile.required;
+            required.to_mut().retain(|what| *what != Required::Jti);
+        })
+        .await;
+        Self {
+            server,
+            deployment,
+            is_at_origin,
         }
-        Self { server, deployment }
+    }
+
+    /// They are fetched in the background.
+    async fn wait_for_keys(&self) {
+        eventually(|| self.has_keys(), "the keys are there").await;
+    }
+
+    fn has_keys(&self) -> bool {
+        let policy = self.deployment.process.issuers.policy();
+        policy.rules.issuers().all(|issuer| issuer.keys.is_some())
     }
 
     fn jwt(&self) -> String {
@@ -96,7 +152,7 @@ impl Brokered {
 fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut broker::Config)) {
     config.issuers = vec![keys::Config {
         issuer: server.issuer(),
-        profile: Profile::Rfc9068,
+        profile: Profile::RFC9068,
         algorithms: vec![Algorithm::Es256],
         tokens: TokenKind::Salted,
         max_lifetime: Duration::from_secs(3600),
@@ -109,7 +165,6 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
-            ..Places::default()
         }),
         unsplittable: Unsplittable::Refuse,
         id_token: IdToken::Pass,
@@ -293,7 +348,9 @@ async fn a_token_that_no_gateway_would_accept_is_never_handed_out() {
         brokered
             .server
             .jwt(&json!({ "aud": audience, "exp": now + 7200 })),
-        brokered.server.jwt(&json!({ "aud": audience, "exp": now })),
+        brokered
+            .server
+            .jwt(&json!({ "aud": audience, "iat": now - 120, "exp": now - 60 })),
         brokered
             .server
             .jwt(&json!({ "aud": audience, "iss": "https://other.example" })),
@@ -304,7 +361,8 @@ async fn a_token_that_no_gateway_would_accept_is_never_handed_out() {
         let answer = brokered.ask(&[("grant_type", "client_credentials")]).await;
         assert_eq!(
             (answer.status.as_u16(), answer.error().as_str()),
-            (502, "server_error")
+            (502, "server_error"),
+            "{token}"
         );
     }
 }
@@ -440,12 +498,12 @@ async fn revoking_a_refresh_token_ends_every_token_of_its_grant() {
 #[tokio::test]
 async fn a_code_or_refresh_token_that_is_used_again_ends_its_grant() {
     let brokered = Brokered::start().await;
-    for (kind, value) in [
-        ("code", "canary-code-00001"),
-        ("refresh_token", "canary-refresh-9"),
+    for (grant_type, kind, value) in [
+        ("authorization_code", "code", "canary-code-00001"),
+        ("refresh_token", "refresh_token", "canary-refresh-9"),
     ] {
         canary(value);
-        let request = [("grant_type", "any"), (kind, value)];
+        let request = [("grant_type", grant_type), (kind, value)];
         let (token, _) = brokered
             .token(&json!({ "refresh_token": "canary-next-1" }), &request)
             .await;
@@ -511,13 +569,7 @@ async fn userinfo_and_token_exchange_see_the_whole_token() {
 /// At the server's own origin: what does not concern us passes, and what does is found by the server's metadata.
 #[tokio::test]
 async fn at_the_servers_origin_everything_else_passes_through() {
-    // The server's own name, since it knows no other: what a real one is told is in `servers.rs`.
-    let brokered = Brokered::start_with(|config| {
-        let mut public_url = config.authorization_server.clone();
-        public_url.set_path("/");
-        config.mode = Mode::Origin { public_url };
-    })
-    .await;
+    let brokered = Brokered::at_origin(|_| {}).await;
     let public = brokered.server.address.to_string();
     let at = brokered.deployment.token_service;
     brokered.server.gives(&brokered.jwt(), &json!({}));

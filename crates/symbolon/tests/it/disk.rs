@@ -2,9 +2,10 @@
 //!
 //! What another process has to do is a test of its own, ignored; the test that needs it runs it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,13 +13,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use symbolon::clock::{Clock as _, ManualClock, SystemClock};
+use serde_json::json;
+use symbolon::clock::{Clock, ManualClock, SystemClock};
+use symbolon::private_file;
 use symbolon::store::conformance::{entry, record};
-use symbolon::store::{self, DiskStore, EntryStore, OpenError, Published, StoreError};
+use symbolon::store::{self, DiskStore, EntryStore, LedgerKey, OpenError, Published, StoreError};
 use symbolon_core::{
-    Entry, EntryKey, Mark, Record, RecordId, Stored, Tombstone, UnixTime, base64url, random, sha256,
+    Entry, EntryKey, GrantId, Mark, Record, RecordId, Stored, Tombstone, UnixTime, base64url, random, sha256,
 };
 use tokio::task::JoinSet;
+
+use crate::support::{Answer, Api, FakeServer, Program, canary, form, free_port, get, post};
 
 const FOLDER: &str = "SYMBOLON_TEST_STORE";
 const FIRST: &str = "SYMBOLON_TEST_FIRST";
@@ -32,6 +37,8 @@ struct Acknowledged {
     issued: BTreeMap<u64, String>,
     /// By the counter of the record's id: number.
     revoked: BTreeMap<u64, u64>,
+    /// Numbers that have a line in the ledger.
+    granted: BTreeSet<u64>,
 }
 
 /// A process issues and revokes and says so once it is acknowledged; it is killed at any moment; nothing of what it
@@ -43,18 +50,13 @@ async fn killed_at_any_moment_it_loses_nothing_that_it_acknowledged() {
     let mut acknowledged = Acknowledged::default();
     let mut killed_at_work = 0;
     for kill in 0..KILLS {
-        let before = acknowledged.issued.len() + acknowledged.revoked.len();
+        let before = acknowledged.revoked.len();
         // One in four dies while it starts, the others while they write.
         run_and_kill(&folder, kill as u64 * 1_000_000, kill % 4 != 0, &mut acknowledged);
-        killed_at_work += usize::from(acknowledged.issued.len() + acknowledged.revoked.len() > before);
+        killed_at_work += usize::from(acknowledged.revoked.len() > before);
         check(&folder, &acknowledged).await;
     }
     assert!(killed_at_work >= KILLS * 3 / 4);
-    assert!(
-        acknowledged.revoked.len() > KILLS,
-        "{}",
-        acknowledged.revoked.len()
-    );
 }
 
 fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Acknowledged) {
@@ -66,11 +68,19 @@ fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Ack
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).split(b'\n');
     let dice = u64::from_be_bytes(random());
-    if at_work {
-        acknowledged.note(lines.by_ref().find_map(|line| said(&line.unwrap())).unwrap());
-    }
-    let longest = if at_work { 30_000 } else { 100_000 };
-    std::thread::sleep(Duration::from_micros(dice % longest));
+    let longest = if at_work {
+        // Once it has revoked some, more or less, and a part of a commit later.
+        let mut revoked = 0;
+        while revoked <= dice % 8 {
+            let said = lines.by_ref().find_map(|line| said(&line.unwrap())).unwrap();
+            revoked += u64::from(matches!(said, Said::Revoked(..)));
+            acknowledged.note(said);
+        }
+        10_000
+    } else {
+        100_000
+    };
+    std::thread::sleep(Duration::from_micros((dice >> 32) % longest));
     child.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9), "it was still at work");
     // What it said before it died is still in the pipe.
@@ -80,7 +90,7 @@ fn run_and_kill(folder: &Path, first: u64, at_work: bool, acknowledged: &mut Ack
 }
 
 async fn check(folder: &Path, acknowledged: &Acknowledged) {
-    let store = DiskStore::open(folder, usize::MAX, Arc::new(SystemClock::start())).unwrap();
+    let store = open(folder, Arc::new(SystemClock::start())).await.unwrap();
     let log: BTreeMap<_, _> = log_of(&store).await.into_iter().collect();
     for (counter, number) in &acknowledged.revoked {
         let id = Mark {
@@ -99,6 +109,14 @@ async fn check(folder: &Path, acknowledged: &Acknowledged) {
             found => panic!("{number} is {found:?}"),
         }
     }
+    for number in &acknowledged.granted {
+        let (key, grant) = grant_of(*number);
+        assert_eq!(
+            store.begin(Some(key)).await.unwrap().grant,
+            Some(grant),
+            "{number}"
+        );
+    }
     let last = acknowledged
         .revoked
         .keys()
@@ -113,6 +131,7 @@ impl Acknowledged {
         let before = match said {
             Said::Issued(number, hash) => self.issued.insert(number, hash).is_some(),
             Said::Revoked(number, counter) => self.revoked.insert(counter, number).is_some(),
+            Said::Granted(number) => !self.granted.insert(number),
         };
         assert!(!before, "no number and no id is used twice");
     }
@@ -121,6 +140,7 @@ impl Acknowledged {
 enum Said {
     Issued(u64, String),
     Revoked(u64, u64),
+    Granted(u64),
 }
 
 /// A whole line of [`issue_and_revoke`]; not what the test harness says, and not what death cut off.
@@ -128,6 +148,7 @@ fn said(line: &[u8]) -> Option<Said> {
     let line = std::str::from_utf8(line).ok()?;
     match line.split(' ').collect::<Vec<_>>()[..] {
         ["issued", number, hash, "."] => Some(Said::Issued(number.parse().ok()?, hash.to_owned())),
+        ["granted", number, "."] => Some(Said::Granted(number.parse().ok()?)),
         ["revoked", number, counter, "."] => Some(Said::Revoked(number.parse().ok()?, counter.parse().ok()?)),
         _ => None,
     }
@@ -138,7 +159,7 @@ fn said(line: &[u8]) -> Option<Said> {
 async fn issue_and_revoke() {
     let Some(folder) = environment(FOLDER) else { return };
     let clock = Arc::new(SystemClock::start());
-    let store = DiskStore::open(&PathBuf::from(folder), usize::MAX, clock.clone()).unwrap();
+    let store = open(&PathBuf::from(folder), clock.clone()).await.unwrap();
     let store = Arc::new(store);
     let until = clock.now().plus(HOUR);
     let next = Arc::new(AtomicU64::new(environment(FIRST).unwrap().parse().unwrap()));
@@ -152,6 +173,11 @@ async fn issue_and_revoke() {
                 let published = store.publish(key, &entry, until).await;
                 assert_eq!(published, Ok(Published::Inserted));
                 say(&format!("issued {number} {} .", hash_of(&entry)));
+                if number.is_multiple_of(3) {
+                    let (key, grant) = grant_of(number);
+                    store.put_grant(key, grant, until).await.unwrap();
+                    say(&format!("granted {number} ."));
+                }
                 if number.is_multiple_of(2) {
                     let id = revoke(&*store, number, key, until).await.unwrap();
                     say(&format!("revoked {number} {} .", id.counter));
@@ -170,7 +196,7 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
     let folder = place.path().join("store");
     let clock = Arc::new(SystemClock::start());
     let until = clock.now().plus(HOUR);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     let mut live = Vec::new();
     for number in 0..60 {
         let (key, entry) = entry(number);
@@ -195,7 +221,7 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
             .chain((1..20).map(|part| octets.len() * part / 20));
         for cut in cuts {
             fs::write(folder.join("store.redb"), &octets[..octets.len() - cut]).unwrap();
-            let store = match DiskStore::open(&folder, usize::MAX, clock.clone()) {
+            let store = match open(&folder, clock.clone()).await {
                 Ok(store) => store,
                 Err(OpenError::Damaged(..)) if cut > 0 => {
                     told += 1;
@@ -221,12 +247,22 @@ async fn a_torn_tail_is_told_or_loses_nothing() {
     assert!(told > 0 && whole >= 2, "{told} told, {whole} whole");
 }
 
-/// On a real disk of 32 MiB, in a mount namespace of its own that goes with the process.
 #[test]
 fn a_full_disk_refuses_to_write_and_goes_on_reading() {
+    on_a_small_disk("disk::fill_the_disk");
+}
+
+/// Fault 14, as clients see it.
+#[test]
+fn while_the_disk_is_full_nothing_is_issued_or_revoked_and_tokens_are_good() {
+    on_a_small_disk("disk::serve_on_a_disk_that_fills");
+}
+
+/// Runs that test on a real disk of 32 MiB, in a mount namespace of its own that goes with the process.
+fn on_a_small_disk(test: &str) {
     let place = tempfile::tempdir().unwrap();
     let mount = "mount -t tmpfs -o size=32m,mode=0700 tmpfs \"$0\" && exec \"$@\"";
-    let program = this_test("disk::fill_the_disk");
+    let program = this_test(test);
     let mut errors = String::new();
     for way in ["unshare -m", "unshare -Urm", "sudo -nE unshare -m"] {
         let mut words = way.split(' ');
@@ -263,7 +299,7 @@ async fn fill_the_disk() {
     let folder = mount.join("store");
     let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
     let until = clock.now().plus(HOUR);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     let mut live = Vec::new();
     for number in 0..50 {
         let (key, entry) = entry(number);
@@ -312,7 +348,7 @@ async fn fill_the_disk() {
 
     // A start on a full disk reads as well.
     drop(store);
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     assert_eq!(ids(&log_of(&store).await), log);
     assert_eq!(store.get(live[0].0).await, Ok(Stored::Live(live[0].1.clone())));
     // Room again, and no restart.
@@ -329,11 +365,178 @@ async fn fill_the_disk() {
     log.push(revoke(&store, 0, live[0].0, until).await.unwrap());
     drop(store);
 
-    let store = DiskStore::open(&folder, usize::MAX, clock.clone()).unwrap();
+    let store = open(&folder, clock.clone()).await.unwrap();
     assert_eq!(ids(&log_of(&store).await), log);
     assert!(matches!(store.get(live[0].0).await, Ok(Stored::Revoked(_))));
     for (key, entry) in &live[1..] {
         assert_eq!(store.get(*key).await, Ok(Stored::Live(entry.clone())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "run by while_the_disk_is_full_nothing_is_issued_or_revoked_and_tokens_are_good"]
+async fn serve_on_a_disk_that_fills() {
+    let Some(mount) = environment(FOLDER).map(PathBuf::from) else {
+        return;
+    };
+    let served = Served::start(&mount.join("store")).await;
+    let (live, revoked, not_revoked) = (served.token().await, served.token().await, served.token().await);
+    for token in [&live, &revoked, &not_revoked] {
+        assert_eq!(served.call(token).await, 200);
+    }
+
+    // Nearly full: nothing is issued, and what is left is for revocations.
+    let mut filler = File::create(mount.join("filler")).unwrap();
+    filler.write_all(&vec![1; 20 << 20]).unwrap();
+    assert_refused(&served.ask().await);
+    let asked = served.server.asked().len();
+    assert_refused(&served.ask().await);
+    assert_eq!(
+        served.server.asked().len(),
+        asked,
+        "a code that is spent at the server cannot be spent again"
+    );
+    assert_eq!(served.revoke(&revoked).await.status, 200);
+    assert_eq!(served.call(&revoked).await, 401);
+
+    // Full.
+    while filler.write_all(&[1; 4096]).is_ok() {}
+    let mut number = 0;
+    loop {
+        let answer = served
+            .revoke_as_operator(&[("jti", &format!("another-{number}"))])
+            .await;
+        if answer.status != 200 {
+            assert_refused(&answer);
+            break;
+        }
+        number += 1;
+        assert!(number < 100_000, "the disk is not full");
+    }
+    assert_refused(&served.revoke(&not_revoked).await);
+    assert_refused(&served.revoke_as_operator(&[("token", &not_revoked)]).await);
+    assert_refused(&served.ask().await);
+    assert_eq!(
+        served
+            .server
+            .asked()
+            .iter()
+            .filter(|asked| asked.path.ends_with("/token"))
+            .count(),
+        asked
+    );
+    for (token, status) in [(&live, 200), (&not_revoked, 200), (&revoked, 401)] {
+        assert_eq!(served.call(token).await, status);
+    }
+
+    // Room again, and no restart.
+    drop(filler);
+    fs::remove_file(mount.join("filler")).unwrap();
+    let issued = loop {
+        let answer = served.ask().await;
+        if answer.status == 200 {
+            break answer.json()["access_token"].as_str().unwrap().to_owned();
+        }
+        assert_refused(&answer);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(served.revoke(&not_revoked).await.status, 200);
+    for (token, status) in [(&live, 200), (&issued, 200), (&not_revoked, 401), (&revoked, 401)] {
+        assert_eq!(served.call(token).await, status);
+    }
+    for said in ["the disk is nearly full", "the disk has room again"] {
+        assert_eq!(served.program.log().matches(said).count(), 1, "{said}");
+    }
+}
+
+fn assert_refused(answer: &Answer) {
+    assert_eq!(answer.status, 503, "{:?}", answer.body);
+    assert!(answer.headers.contains_key("retry-after"));
+}
+
+/// A running `symbolon serve` before another server, with its store in a folder of the test's.
+struct Served {
+    server: FakeServer,
+    program: Program,
+    gateway: SocketAddr,
+    admin: SocketAddr,
+    operator: String,
+    _folder: tempfile::TempDir,
+    _api: Api,
+}
+
+impl Served {
+    async fn start(store: &Path) -> Self {
+        let (fake, api, folder) = (
+            FakeServer::start().await,
+            Api::start().await,
+            tempfile::tempdir().unwrap(),
+        );
+        let operator = base64url::encode(&random::<32>());
+        canary(&operator);
+        private_file::write(&folder.path().join("admin-token"), operator.as_bytes()).unwrap();
+        let issuer = fake.issuer();
+        let [gateway, admin] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let text = format!(
+            "[store]\nkind = \"disk\"\nfolder = \"{store}\"\n\
+             [[issuers]]\nissuer = \"{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+             [token_service]\nmode = \"endpoint\"\nlisten = \"{gateway}\"\nissuer = \"{issuer}\"\n\
+             [gateway]\nlisten = \"{gateway}\"\n\
+             [[gateway.routes]]\npath = \"/orders\"\naudience = \"api\"\nresource_server = \"{api}\"\n\
+             [admin]\nlisten = \"{admin}\"\ntoken = {{ file = \"admin-token\" }}\n",
+            store = store.display(),
+            api = api.url(),
+        );
+        let file = folder.path().join("symbolon.toml");
+        fs::write(&file, text).unwrap();
+        let program = Program::start(&["serve", "--config", file.to_str().unwrap()]);
+        program
+            .logs("listening for HTTP/1.1 without TLS role=\"admin\"")
+            .await;
+        let running = Self {
+            server: fake,
+            program,
+            gateway,
+            admin,
+            operator,
+            _folder: folder,
+            _api: api,
+        };
+        while get(admin, "/ready", &[]).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        running
+    }
+
+    async fn ask(&self) -> Answer {
+        self.server
+            .gives(&self.server.jwt(&json!({ "aud": "api" })), &json!({}));
+        post(self.gateway, "/token", &[], "grant_type=client_credentials").await
+    }
+
+    async fn token(&self) -> String {
+        let answer = self.ask().await;
+        assert_eq!(answer.status, 200, "{:?}", answer.body);
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        canary(&token);
+        token
+    }
+
+    async fn call(&self, token: &str) -> u16 {
+        let bearer = format!("Bearer {token}");
+        let answer = get(self.gateway, "/orders/1", &[("authorization", &bearer)]).await;
+        answer.status.as_u16()
+    }
+
+    async fn revoke(&self, token: &str) -> Answer {
+        let parameters = [("token", token), ("client_id", "app")];
+        post(self.gateway, "/revoke", &[], &form(&parameters)).await
+    }
+
+    async fn revoke_as_operator(&self, parameters: &[(&str, &str)]) -> Answer {
+        let bearer = format!("Bearer {}", self.operator);
+        let fields = [("authorization", bearer.as_str())];
+        post(self.admin, "/revoke", &fields, &form(parameters)).await
     }
 }
 
@@ -354,6 +557,41 @@ async fn it_is_opened_by_its_settings() {
     drop(store);
     let store = store::open(&config, clock).unwrap();
     assert_eq!(store.get(key).await, Ok(Stored::Live(entry)));
+}
+
+#[test]
+fn its_folder_may_be_named_from_where_the_process_runs() {
+    let place = tempfile::tempdir().unwrap();
+    let output = this_test("disk::open_what_is_named_in_one_word")
+        .current_dir(place.path())
+        .env(FOLDER, "store")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
+    assert!(place.path().join("store/store.redb").exists());
+}
+
+#[test]
+#[ignore = "run by its_folder_may_be_named_from_where_the_process_runs"]
+fn open_what_is_named_in_one_word() {
+    let Some(folder) = environment(FOLDER) else { return };
+    DiskStore::open(Path::new(&folder), usize::MAX, Arc::new(SystemClock::start())).unwrap();
+}
+
+/// Opens the store. A process that another test is just starting holds for a moment whatever this one has open, its
+/// locks too.
+async fn open(folder: &Path, clock: Arc<dyn Clock>) -> Result<DiskStore, OpenError> {
+    for _ in 0..2_000 {
+        match DiskStore::open(folder, usize::MAX, clock.clone()) {
+            Err(OpenError::InUse(_)) => tokio::time::sleep(Duration::from_millis(10)).await,
+            opened => return opened,
+        }
+    }
+    Err(OpenError::InUse(folder.to_owned()))
 }
 
 /// This program, to run that test alone.
@@ -397,6 +635,12 @@ fn record_of(number: u64) -> Record {
         id: RecordId::from_bytes(id),
         ..record(0)
     }
+}
+
+/// Another line of the ledger for each number.
+fn grant_of(number: u64) -> (LedgerKey, GrantId) {
+    let key = sha256(&number.to_be_bytes());
+    (key, record_of(number).id)
 }
 
 async fn log_of(store: &dyn EntryStore) -> Vec<(Mark, Record)> {

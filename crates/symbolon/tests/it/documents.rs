@@ -9,6 +9,7 @@ use symbolon::token_service::broker::Mode;
 use symbolon_core::{Profile, Secret};
 
 const README: &str = include_str!("../../../../README.md");
+const COMPATIBILITY: &str = include_str!("../../../../docs/compatibility.md");
 
 #[test]
 fn the_configuration_in_the_readme_is_read() {
@@ -36,7 +37,7 @@ fn the_configuration_before_an_authorization_server_is_read() {
         panic!("it stands before another server")
     };
     assert!(matches!(broker.mode, Mode::Origin { .. }));
-    assert_eq!(config.issuers[0].profile, Profile::Keycloak);
+    assert_eq!(config.issuers[0].profile, Profile::KEYCLOAK);
 }
 
 /// Keys are told by the reader of the file, so a key that is not there any more is seen here.
@@ -62,4 +63,55 @@ fn every_key_in_the_readme_is_there() {
         let told = mistakes.to_string();
         assert!(!told.contains("unknown key"), "{key}: {told}");
     }
+}
+
+/// A cell of the table is what to write, and what the code has.
+#[test]
+fn the_table_of_profiles_is_that_of_the_code() {
+    let (_, section) = COMPATIBILITY.split_once("## Profiles\n").unwrap();
+    let table: Vec<Vec<_>> = section
+        .lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| {
+            line.split('|')
+                .map(|cell| cell.trim().trim_matches('`'))
+                .collect()
+        })
+        .collect();
+    let names = Profile::ALL.map(|profile| profile.name);
+    assert_eq!(table[0][2..2 + names.len()], names);
+    let settings = Profile::ALL.map(Profile::settings);
+    assert_eq!(table.len() - 2, settings[0].len());
+    for (row, cells) in table[2..].iter().enumerate() {
+        for (column, settings) in settings.iter().enumerate() {
+            let (name, value) = &settings[row];
+            assert_eq!((cells[1], cells[2 + column]), (*name, value.as_str()));
+        }
+    }
+    // What stands in a cell can be written: then it is the setting, whatever profile it is written beside.
+    for profile in Profile::ALL {
+        for other in names {
+            let lines = profile
+                .settings()
+                .map(|(name, value)| format!("{name} = {value}\n"));
+            let text = format!("profile = \"{other}\"\n{}", lines.concat());
+            let read = &parsed(&format!("{ISSUER}{text}")).issuers[0].profile;
+            assert_eq!(read.settings(), profile.settings());
+        }
+    }
+    let (_, example) = section.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let hydra = &parsed(example).issuers[0].profile;
+    assert!(hydra.at_hash && *hydra != Profile::RFC9068);
+}
+
+const ISSUER: &str =
+    "[[issuers]]\nissuer = \"https://id.example.com\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n";
+
+/// A file with those issuers, and what else a file needs.
+fn parsed(issuers: &str) -> Config {
+    let role = "[token_service]\nmode = \"mint\"\nlisten = \"127.0.0.1:4601\"\nissuer = \"http://127.0.0.1:4601\"\n\
+                [gateway]\nlisten = \"127.0.0.1:4600\"\n\
+                [[issuers]]\nissuer = \"http://127.0.0.1:4601\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n";
+    Config::parse(&format!("{issuers}{role}"), "symbolon.toml", &|_| None).unwrap()
 }

@@ -96,7 +96,7 @@ impl View {
     async fn at(server: &Server, data: &std::path::Path, clock: Arc<ManualClock>) -> Self {
         let config = Config {
             issuer: server.issuer(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Salted,
             max_lifetime: Duration::from_secs(3600),
@@ -128,8 +128,7 @@ impl View {
 
     fn signed_by(&self, key: &SigningKey) -> UnverifiedJwt {
         let now = self.clock.now().as_secs();
-        let claims = json!({ "iss": self.server.issuer(), "aud": "api", "iat": now, "exp": now + 60 });
-        key.sign("at+jwt", &claims).unwrap()
+        key.sign("at+jwt", &claims(&self.server, now, now + 60)).unwrap()
     }
 }
 
@@ -137,6 +136,12 @@ impl Drop for View {
     fn drop(&mut self) {
         self.keeping.abort();
     }
+}
+
+fn claims(server: &Server, iat: u64, exp: u64) -> serde_json::Value {
+    json!({
+        "iss": server.issuer(), "aud": "api", "sub": "app", "client_id": "app", "jti": "1", "iat": iat, "exp": exp,
+    })
 }
 
 fn key() -> SigningKey {
@@ -196,9 +201,7 @@ async fn a_token_of_a_key_that_was_taken_out_is_rejected() {
     let clock = Arc::new(ManualClock::at(view.clock.now().plus(Duration::from_secs(61))));
     drop(view);
     let view = View::at(&server, data.path(), clock).await;
-    let claims = json!({
-        "iss": server.issuer(), "aud": "api", "iat": 1_800_000_000_u64, "exp": 1_800_003_600_u64,
-    });
+    let claims = claims(&server, 1_800_000_000, 1_800_003_600);
     let rejected = view
         .issuers
         .verify(old.sign("at+jwt", &claims).unwrap(), view.clock.now())

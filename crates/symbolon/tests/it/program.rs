@@ -1,14 +1,16 @@
 //! The program, as users run it.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 use symbolon_core::{Secret, SigningKey, TokenKind, base64url, sha256};
 
-use crate::support::{Program, canary, free_port, get};
+use crate::support::{FakeServer, Program, canary, free_port, get};
 
 mod before;
 mod check;
@@ -149,8 +151,9 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 #[test]
 fn a_signing_key_is_made_once() {
     let folder = tempfile::tempdir().unwrap();
-    let data = folder.path().join("data");
+    let data = |algorithm: &str| folder.path().join(algorithm).join("data");
     let generate = |algorithm: &str| {
+        let data = data(algorithm);
         let arguments = [
             "keys",
             "generate",
@@ -163,7 +166,7 @@ fn a_signing_key_is_made_once() {
     };
     for algorithm in SigningKey::ALGORITHMS {
         let said = success(&generate(algorithm.name()));
-        let file = data.join(format!("signing-key-{algorithm}.json"));
+        let file = data(algorithm.name()).join(format!("signing-key-{algorithm}.json"));
         let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600);
         let written = fs::read_to_string(&file).unwrap();
@@ -178,11 +181,11 @@ fn a_signing_key_is_made_once() {
             "{again}"
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), written, "it replaces none");
+        assert_eq!(files_in(&data(algorithm.name())).len(), 1);
     }
     for unknown in ["HS256", "none", "es256", "RS512", ""] {
         assert_eq!(generate(unknown).status.code(), Some(2), "{unknown}");
     }
-    assert_eq!(files_in(&data).len(), 3);
 }
 
 #[test]
@@ -210,6 +213,17 @@ fn a_key_that_is_to_follow_is_made_beside_the_one_that_signs() {
         again.ends_with("a key that is to follow is there already"),
         "{again}"
     );
+    let other = ["keys", "rotate", "--data", data, "--algorithm", "EdDSA"];
+    let said = success(&Program::run(&other, ""));
+    assert!(
+        said.contains(
+            " is published when the token service starts with EdDSA first in `algorithms`, and signs 11"
+        ),
+        "{said}"
+    );
+    let next = fs::read_to_string(folder.path().join("signing-key-EdDSA.next.json")).unwrap();
+    let key: Value = serde_json::from_str(&next).unwrap();
+    canary(key["pkcs8"].as_str().unwrap());
 }
 
 #[test]
@@ -326,6 +340,43 @@ async fn revoke_asks_the_admin_listener() {
     dev.end("-INT").await;
 }
 
+// RV-06
+#[tokio::test]
+async fn revoke_ends_all_that_has_a_name() {
+    let client = "demo";
+    for (by, bites) in [
+        (&["--sub", client][..], true),
+        (&["--client", client], true),
+        (&["--all-of-issuer"], true),
+        (&["--sub", "canary-another"], false),
+        (&["--sid", "canary-session"], false),
+        (&["--grant", "AAECAwQFBgcICQoLDA0ODw"], false),
+    ] {
+        let dev = Dev::start(TokenKind::Salted).await;
+        let token = Shown::read(&dev.shown).token;
+        let admin = format!("http://localhost:{}/", dev.ports[3]);
+        let token_file = dev.data().join("admin-token");
+        let asked = [
+            &[
+                "revoke",
+                "--admin",
+                &admin,
+                "--token-file",
+                token_file.to_str().unwrap(),
+            ],
+            by,
+        ];
+        assert_eq!(success(&Program::run(&asked.concat(), "")), "revoked\n", "{by:?}");
+        let bearer = format!("Bearer {token}");
+        let gateway = ([127, 0, 0, 1], dev.ports[1]).into();
+        let answer = get(gateway, "/hello", &[("authorization", &bearer)]).await;
+        assert_eq!(answer.status, if bites { 401 } else { 200 }, "{by:?}");
+        dev.end("-INT").await;
+    }
+    let two = Program::run(&["revoke", "--token-file", "x", "--sub", "a", "--sid", "b"], "");
+    assert_eq!(two.status.code(), Some(2), "one at a time");
+}
+
 // --- symbolon lookup
 
 #[tokio::test]
@@ -377,6 +428,65 @@ async fn lookup_asks_the_admin_listener() {
         "symbolon: not looked up (400 Bad Request): that is no opaque token of an issuer here"
     );
     dev.end("-INT").await;
+}
+
+/// Whoever names another listener is not told that a token is dead.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_admin_listener_does_nothing_for_operators() {
+    let server = FakeServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("admin-token");
+    symbolon::private_file::write(&token_file, b"canary-operators-token-with-32-letters").unwrap();
+    canary("canary-operators-token-with-32-letters");
+    let ask = |command: &str, admin: &str| {
+        let arguments = [
+            command,
+            "--admin",
+            admin,
+            "--token-file",
+            token_file.to_str().unwrap(),
+        ];
+        failure(&Program::run(&arguments, "canary-opaque-token"))
+    };
+    let other = "what answers there is no admin listener: see --admin";
+    let admin = format!("http://{}", server.address);
+    server.revocation_answers(StatusCode::OK, "{}");
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (200 OK): {other}")
+    );
+    assert_eq!(
+        ask("lookup", &admin),
+        format!("symbolon: not looked up (200 OK): {other}")
+    );
+    server.revocation_answers(StatusCode::NOT_FOUND, "<html>");
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (404 Not Found): {other}")
+    );
+
+    // What it says without end is not read to its end.
+    let endless = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("http://{}", endless.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = endless.accept().unwrap();
+        assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        while stream.write_all(&[b'{'; 4096]).is_ok() {}
+    });
+    assert_eq!(
+        ask("revoke", &admin),
+        format!("symbolon: not revoked (200 OK): {other}")
+    );
+
+    let nobody = format!("http://127.0.0.1:{}", free_port());
+    assert_eq!(
+        ask("revoke", &nobody),
+        format!(
+            "symbolon: {nobody}/: server unavailable: Connection refused (os error 111); see that the process runs, and \
+             --admin"
+        )
+    );
 }
 
 // --- symbolon schema

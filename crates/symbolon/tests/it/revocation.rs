@@ -11,8 +11,8 @@ use symbolon::clock::Clock as _;
 use symbolon::store::{EntryStore as _, Published};
 use symbolon::token_service::{Client, mint};
 use symbolon_core::{
-    Algorithm, Lineage, Mark, OpaqueToken, Record, RecordType, Stored, TokenKind, UnverifiedJwt, base64url,
-    random, sha256,
+    Algorithm, GrantId, Lineage, Mark, OpaqueToken, Record, RecordType, Stored, TokenKind, UnverifiedJwt,
+    base64url, random, sha256,
 };
 use zeroize::Zeroizing;
 
@@ -354,6 +354,72 @@ async fn an_operator_revokes_by_token_and_by_jti() {
     }
 }
 
+// RV-06, PROTOCOL §2
+#[tokio::test]
+async fn an_operator_ends_all_tokens_of_a_subject_a_client_an_issuer_up_to_now() {
+    let deployment = with_two_clients().await;
+    let before = deployment.token().await;
+    let other = other_token(&deployment).await;
+    for token in [&before, &other] {
+        assert_eq!(deployment.call(token).await.status, 200, "it is in the cache");
+    }
+    // The subject of a client's own token is the client.
+    for by in ["sub", "client_id"] {
+        let before = deployment.token().await;
+        assert_is_done(&operator(&deployment, &[(by, CLIENT)]).await);
+        assert_is_refused_by_the_gateway(&deployment, &before).await;
+        assert_eq!(deployment.call(&other).await.status, 200, "another's lives on");
+        let after = deployment.token().await;
+        assert_eq!(deployment.call(&after).await.status, 200, "in the same second");
+    }
+    assert_is_refused_by_the_gateway(&deployment, &before).await;
+
+    let after = deployment.token().await;
+    assert_is_done(&operator(&deployment, &[("all", "true")]).await);
+    for token in [&other, &after] {
+        assert_is_refused_by_the_gateway(&deployment, token).await;
+    }
+    assert_eq!(deployment.call(&deployment.token().await).await.status, 200);
+    let types = [RecordType::Subject, RecordType::Client, RecordType::Issuer];
+    assert_eq!(kinds(&log(&deployment).await), types);
+}
+
+// RV-06, PROTOCOL §2: for good.
+#[tokio::test]
+async fn an_operator_ends_a_session_and_a_grant() {
+    let deployment = Deployment::start().await;
+    let publish_one = async |lineage: Lineage| {
+        let mut claims = claims(&deployment, &base64url::encode(&random::<16>()));
+        claims["sid"] = "canary-session".into();
+        let (token, publish) = split_with(&deployment, &sign_claims(&deployment, &claims), lineage);
+        assert_eq!(publish.await, Published::Inserted);
+        token
+    };
+    let grant = GrantId::random_grant();
+    let in_grant = Lineage {
+        grant,
+        ..Lineage::default()
+    };
+    let past = publish_one(in_grant).await;
+    assert_eq!(deployment.call(&past).await.status, 200);
+    let named = base64url::encode(grant.as_bytes());
+    assert_is_done(&operator(&deployment, &[("grant", &named)]).await);
+    for token in [past, publish_one(in_grant).await] {
+        assert_is_refused_by_the_gateway(&deployment, &token).await;
+    }
+
+    let past = publish_one(Lineage::default()).await;
+    assert_eq!(deployment.call(&past).await.status, 200);
+    assert_is_done(&operator(&deployment, &[("sid", "canary-session")]).await);
+    for token in [past, publish_one(Lineage::default()).await] {
+        assert_is_refused_by_the_gateway(&deployment, &token).await;
+    }
+    assert_eq!(
+        kinds(&log(&deployment).await),
+        [RecordType::Grant, RecordType::Session]
+    );
+}
+
 #[tokio::test]
 async fn a_jti_is_dead_before_anybody_has_seen_it() {
     let deployment = Deployment::start().await;
@@ -444,6 +510,11 @@ async fn an_operator_says_one_thing_and_says_it_once() {
         vec![("token", "not a token")],
         vec![("token", &token[1..])],
         vec![("token", &token), ("jti", "canary-jti-0123")],
+        vec![("sub", CLIENT), ("client_id", CLIENT)],
+        vec![("all", "false")],
+        vec![("all", "true"), ("sub", CLIENT)],
+        vec![("grant", "canary-no-grant")],
+        vec![("grant", "AAAAAAAAAAAAAAAAAAAAAA")],
         vec![("token", &token), ("token", &token)],
         vec![
             ("jti", "canary-jti-0123"),
@@ -514,6 +585,53 @@ async fn health_says_that_it_runs_and_ready_that_it_can_decide() {
     assert_eq!(status("/metrics-of-nothing").await, 404);
 }
 
+// --- What is counted
+
+#[tokio::test]
+async fn what_happens_is_counted_under_names_of_ours() {
+    let deployment = Deployment::start().await;
+    let (token, revoked) = (deployment.token().await, deployment.token().await);
+    for token in [&token, &token, &revoked] {
+        assert_eq!(deployment.call(token).await.status, 200);
+    }
+    assert_is_done(&deployment.revoke(&revoked).await);
+    for token in [&revoked, &unknown_token(), "canary-no-token"] {
+        assert_eq!(deployment.call(token).await.status, 401);
+    }
+    assert_eq!(get(deployment.gateway, "/orders/1", &[]).await.status, 401);
+    deployment.store.set_down(true);
+    assert_eq!(deployment.call(&unknown_token()).await.status, 503);
+
+    let answer = get(deployment.admin, "/metrics", &[]).await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer
+            .field("content-type")
+            .starts_with("application/openmetrics-text; version=1.0.0")
+    );
+    let text = String::from_utf8(answer.body.to_vec()).unwrap();
+    for line in [
+        "symbolon_decisions_total{reason=\"forwarded\"} 3",
+        "symbolon_decisions_total{reason=\"revoked\"} 1",
+        "symbolon_decisions_total{reason=\"unknown\"} 1",
+        "symbolon_decisions_total{reason=\"grammar\"} 1",
+        "symbolon_decisions_total{reason=\"no_token\"} 1",
+        "symbolon_decisions_total{reason=\"store_unavailable\"} 1",
+        "symbolon_look_ups_total{found=\"hit\"} 2",
+        "symbolon_look_ups_total{found=\"filled\"} 4",
+        "symbolon_store_seconds_count{operation=\"publish\"} 2",
+        "symbolon_store_failures_total{operation=\"get\"} 1",
+        "symbolon_issued_total 2",
+        "symbolon_revocations_total 1",
+        "symbolon_cache_tokens 1",
+        "symbolon_records 2",
+        "symbolon_ready 1",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+}
+
 // --- What the tests above are written in
 
 async fn with_two_clients() -> Deployment {
@@ -543,6 +661,25 @@ async fn revoke_as_other(deployment: &Deployment, token: &str) -> Answer {
         ("token", token),
     ];
     post(deployment.token_service, "/revoke", &[], &form(&parameters)).await
+}
+
+/// A token of the other client.
+async fn other_token(deployment: &Deployment) -> String {
+    let parameters = [
+        ("grant_type", "client_credentials"),
+        ("client_id", OTHER_CLIENT),
+        ("client_secret", OTHER_SECRET),
+    ];
+    let answer = post(
+        deployment.token_service,
+        &deployment.paths.token,
+        &[],
+        &form(&parameters),
+    )
+    .await;
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    canary(&token);
+    token
 }
 
 async fn operator(deployment: &Deployment, parameters: &[(&str, &str)]) -> Answer {
@@ -624,15 +761,22 @@ fn jti_of(jwt: &str) -> String {
 
 /// A JWT of the deployment's issuer with that `jti`, which nobody has published.
 fn sign(deployment: &Deployment, jti: &str) -> String {
+    sign_claims(deployment, &claims(deployment, jti))
+}
+
+fn claims(deployment: &Deployment, jti: &str) -> serde_json::Value {
     canary(jti);
-    let key = mint::key_in(deployment.data(), Algorithm::Es256).unwrap();
     let now = deployment.clock.now().as_secs();
     let issuer = format!("http://{}", deployment.token_service);
-    let claims = json!({
+    json!({
         "iss": issuer, "aud": deployment.api.url(), "sub": CLIENT, "client_id": CLIENT, "scope": SCOPE,
         "iat": now, "exp": now + 600, "jti": jti,
-    });
-    let jwt = key.sign("at+jwt", &claims).unwrap();
+    })
+}
+
+fn sign_claims(deployment: &Deployment, claims: &serde_json::Value) -> String {
+    let key = mint::key_in(deployment.data(), Algorithm::Es256).unwrap();
+    let jwt = key.sign("at+jwt", claims).unwrap();
     canary(jwt.expose());
     jwt.expose().to_owned()
 }
@@ -640,12 +784,20 @@ fn sign(deployment: &Deployment, jti: &str) -> String {
 /// The token of a JWT; and its entry's way into the store, past the token service, as one who holds the deployment
 /// secret could send it.
 fn split<'a>(deployment: &'a Deployment, jwt: &str) -> (String, impl Future<Output = Published> + 'a) {
-    let jwt = UnverifiedJwt::parse(Zeroizing::new(jwt.to_owned())).unwrap();
-    let kind = deployment.process.issuers.configs().next().unwrap().tokens;
     let lineage = Lineage {
         mark: Mark::EMPTY_LOG,
         ..Lineage::default()
     };
+    split_with(deployment, jwt, lineage)
+}
+
+fn split_with<'a>(
+    deployment: &'a Deployment,
+    jwt: &str,
+    lineage: Lineage,
+) -> (String, impl Future<Output = Published> + 'a) {
+    let jwt = UnverifiedJwt::parse(Zeroizing::new(jwt.to_owned())).unwrap();
+    let kind = deployment.process.issuers.configs().next().unwrap().tokens;
     let (token, half) = jwt.split(kind, lineage).unwrap();
     canary(token.expose());
     let entry = half.seal(&token, &deployment.process.secrets);

@@ -1,13 +1,13 @@
 //! The authorization servers of others, as the tests of the broker start them: what they give when nobody stands before
 //! them.
 
-use hyper::StatusCode;
 use jsonwebtoken::jwk::JwkSet;
 use jsonwebtoken::{Algorithm, DecodingKey, Header, Validation, decode, decode_header};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
-use crate::support::{Answer, Browser, Keycloak, OauthClient, OidcProvider, Realm, get};
+use crate::support::{
+    Browser, Keycloak, Library, OauthClient, OauthClients, OidcProvider, Told, get, target,
+};
 
 /// What the tokens are for, and what they allow there.
 pub const API: &str = "https://api.example/orders";
@@ -16,155 +16,167 @@ pub const SCOPE: &str = "orders:read";
 const TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 
-#[tokio::test]
-async fn keycloak_gives_machines_jwts_of_its_own_kind() {
-    let Some(realm) = realm().await else { return };
-    for (id, algorithm, r#type, audiences) in [
-        ("service", Algorithm::RS256, "JWT", vec!["account", API]),
-        ("es", Algorithm::ES256, "JWT", vec!["account", API]),
-        ("at-jwt", Algorithm::RS256, "at+jwt", vec!["account", API]),
-        ("noaud", Algorithm::RS256, "JWT", vec!["account"]),
-    ] {
-        let client = OauthClient::confidential(id, realm.issuer()).await;
-        let answer = client.client_credentials(SCOPE).await;
-        let members = "access_token expires_in not-before-policy refresh_expires_in scope token_type";
-        assert_eq!(names(&answer.json()), members);
-        assert_eq!(answer.json()["token_type"], "Bearer");
-
-        let (header, claims) = verified(&client, &access_token(&answer)).await;
-        assert_eq!((header.alg, header.typ.as_deref()), (algorithm, Some(r#type)));
-        assert_eq!(
-            (&claims["iss"], audiences_of(&claims)),
-            (&json!(realm.issuer()), audiences)
-        );
-        assert_eq!((&claims["azp"], &claims["client_id"]), (&json!(id), &json!(id)));
-        assert_eq!(claims["typ"], "Bearer");
-        assert!(has_scope(&claims));
-        assert_eq!(lifetime(&claims), 300);
-    }
+/// In what their answers and tokens differ.
+struct Ways {
+    /// Clients that ask as themselves; algorithm and `typ` of their tokens.
+    machines: &'static [(&'static str, Algorithm, &'static str)],
+    machine_answer: &'static str,
+    machine_audiences: &'static [&'static str],
+    user_answer: &'static str,
+    user_audiences: &'static [&'static str],
+    /// The claim that names the client of a user's token.
+    client: &'static str,
+    has_at_hash: bool,
 }
 
+const KEYCLOAK: Ways = Ways {
+    machines: &[
+        ("service", Algorithm::RS256, "JWT"),
+        ("es", Algorithm::ES256, "JWT"),
+        ("at-jwt", Algorithm::RS256, "at+jwt"),
+    ],
+    machine_answer: "access_token expires_in not-before-policy refresh_expires_in scope token_type",
+    machine_audiences: &["account", API],
+    user_answer: "access_token expires_in id_token not-before-policy refresh_expires_in refresh_token scope \
+                  session_state token_type",
+    user_audiences: &["exchange", API],
+    client: "azp",
+    has_at_hash: true,
+};
+
+const OIDC_PROVIDER: Ways = Ways {
+    machines: &[
+        ("service", Algorithm::RS256, "at+jwt"),
+        ("es", Algorithm::ES256, "at+jwt"),
+    ],
+    machine_answer: "access_token expires_in scope token_type",
+    machine_audiences: &[API],
+    user_answer: "access_token expires_in id_token refresh_token scope token_type",
+    user_audiences: &[API],
+    client: "client_id",
+    has_at_hash: false,
+};
+
 #[tokio::test]
-async fn keycloak_lets_alice_in_and_tells_who_she_is_until_the_token_is_revoked() {
-    let (Some(realm), Some(browser)) = (realm().await, Browser::installed()) else {
+async fn keycloak_gives_jwts_of_its_own_kind() {
+    let (Some(keycloak), Some(browser)) = (Keycloak::shared().await, Browser::shared()) else {
         return;
     };
-    let web = OauthClient::confidential("web", realm.issuer()).await;
-    let answer = web.log_in(&browser, &format!("openid {SCOPE}")).await;
-    let members = "access_token expires_in id_token not-before-policy refresh_expires_in refresh_token scope \
-                   session_state token_type";
-    assert_eq!(names(&answer.json()), members);
-    let token = access_token(&answer);
-    let (_, claims) = verified(&web, &token).await;
-    assert_eq!(audiences_of(&claims), ["exchange", API]);
-    assert_eq!(claims["azp"], "web");
+    let realm = keycloak.realm(API, None).await;
+    let issuer = realm.issuer();
+    let clients = curl(issuer).await;
+    for claims in machines(issuer, &clients, &KEYCLOAK).await {
+        assert_eq!(
+            (&claims["azp"], &claims["typ"]),
+            (&claims["client_id"], &json!("Bearer"))
+        );
+    }
+    let answer = clients.confidential("noaud").client_credentials(SCOPE).await;
+    let (_, claims) = verified(issuer, &access_token(&answer)).await;
+    assert_eq!(claims["aud"], "account", "no API in it");
+
+    let web = clients.confidential("web");
+    let (answer, claims) = log_in(issuer, &web, &KEYCLOAK, browser).await;
     assert_eq!(claims["client_id"], Value::Null, "as machines have it");
-    assert_eq!(claims["sid"], answer.json()["session_state"]);
-    assert_eq!(claims["name"], "Alice Canary-Liddell");
-    let (_, id_claims) = verified(&web, answer.json()["id_token"].as_str().unwrap()).await;
-    assert!(id_claims["at_hash"].is_string());
-
-    let user = web.userinfo(&token).await;
-    assert_eq!(
-        (user.status, &user.json()["sub"]),
-        (StatusCode::OK, &claims["sub"])
-    );
+    assert_eq!(claims["sid"], answer.as_ref().unwrap()["session_state"]);
+    let token = access_token(&answer);
+    assert_eq!(web.userinfo(&token).await.unwrap()["sub"], claims["sub"]);
     let signature = token.rsplit('.').next().unwrap();
-    assert_eq!(web.userinfo(signature).await.status, 401);
+    assert_eq!(status(web.userinfo(signature).await), 401);
 
-    let exchange = OauthClient::confidential("exchange", realm.issuer()).await;
-    let exchanged = exchange
-        .token(&[
-            ("grant_type", TOKEN_EXCHANGE),
-            ("subject_token", &token),
-            ("subject_token_type", ACCESS_TOKEN),
-            ("scope", SCOPE),
-        ])
-        .await;
-    assert_eq!(exchanged.json()["issued_token_type"], ACCESS_TOKEN);
-    let (_, exchanged) = verified(&exchange, &access_token(&exchanged)).await;
+    let exchange = clients.confidential("exchange");
+    let parameters = [
+        ("grant_type", TOKEN_EXCHANGE),
+        ("subject_token", &token),
+        ("subject_token_type", ACCESS_TOKEN),
+        ("scope", SCOPE),
+    ];
+    let exchanged = exchange.token(&parameters).await;
+    assert_eq!(exchanged.as_ref().unwrap()["issued_token_type"], ACCESS_TOKEN);
+    let (_, exchanged) = verified(issuer, &access_token(&exchanged)).await;
     assert_eq!(
         (&exchanged["azp"], &exchanged["sub"]),
         (&json!("exchange"), &claims["sub"])
     );
 
-    let useless = web.revoke(signature).await;
+    let useless = web.revoke(signature).await.unwrap();
+    assert_eq!(useless["error"], "invalid_token", "in an answer that says 200");
     assert_eq!(
-        (useless.status, &*useless.error()),
-        (StatusCode::OK, "invalid_token")
-    );
-    assert_eq!(
-        exchange.revoke(&token).await.error(),
+        error(exchange.revoke(&token).await),
         "invalid_request",
         "another's"
     );
-    assert_eq!(web.revoke(&token).await.body.len(), 0);
-    assert_eq!(web.userinfo(&token).await.status, 401);
-    let next = web.refresh(&refresh_token(&answer)).await;
-    assert_eq!(next.status, 200, "refreshing goes on");
-}
+    assert_eq!(web.revoke(&token).await, Ok(Value::Null));
+    assert_eq!(status(web.userinfo(&token).await), 401);
+    takes_a_refresh_token_once(&web, &answer).await; // refreshing goes on
 
-#[tokio::test]
-async fn keycloak_takes_a_refresh_token_once() {
-    let (Some(realm), Some(browser)) = (realm().await, Browser::installed()) else {
-        return;
-    };
-    let web = OauthClient::confidential("web", realm.issuer()).await;
-    let first = refresh_token(&web.log_in(&browser, SCOPE).await);
-    let second = refresh_token(&web.refresh(&first).await);
-    assert_ne!(first, second);
-    assert_eq!(web.refresh(&first).await.error(), "invalid_grant");
-    assert_eq!(
-        web.refresh(&second).await.error(),
-        "invalid_grant",
-        "the grant is gone"
-    );
-}
-
-#[tokio::test]
-async fn keycloak_gives_a_token_to_a_device_that_alice_allows() {
-    let (Some(realm), Some(browser)) = (realm().await, Browser::installed()) else {
-        return;
-    };
-    let device = OauthClient::public("device", realm.issuer()).await;
-    let answer = device.device(&browser, SCOPE).await;
-    let (_, claims) = verified(&device, &access_token(&answer)).await;
-    assert_eq!((&claims["azp"], &claims["aud"]), (&json!("device"), &json!(API)));
-    assert!(has_scope(&claims));
-}
-
-#[tokio::test]
-async fn keycloak_does_what_its_administrator_says() {
-    let (Some(keycloak), Some(browser)) = (Keycloak::shared().await, Browser::installed()) else {
-        return;
-    };
-    let realm = keycloak.realm(API, None).await;
-    let service = OauthClient::confidential("service", realm.issuer()).await;
-    let key_id = async || {
-        let token = access_token(&service.client_credentials(SCOPE).await);
-        verified(&service, &token).await.0.kid.unwrap()
-    };
-    let old = key_id().await;
-    realm.rotate_keys().await;
-    let new = key_id().await;
-    assert_ne!(old, new);
-    assert!(publishes(&service, &old).await);
-    realm.retire_keys().await;
-    assert!(!publishes(&service, &old).await);
-    assert_eq!(key_id().await, new);
-
-    realm.disable_client("service").await;
-    let refused = service.client_credentials(SCOPE).await;
-    assert_eq!(
-        (refused.status, &*refused.error()),
-        (StatusCode::UNAUTHORIZED, "invalid_client")
-    );
-
-    let web = OauthClient::confidential("web", realm.issuer()).await;
-    let answer = web.log_in(&browser, SCOPE).await;
+    let device = clients.public("device");
+    let given = gives_a_device(issuer, &device, &KEYCLOAK, browser).await;
     realm.sign_out("alice").await;
-    let refused = web.refresh(&refresh_token(&answer)).await;
-    assert_eq!(refused.error(), "invalid_grant");
+    assert_eq!(
+        error(device.refresh(&refresh_token(&given)).await),
+        "invalid_grant"
+    );
+
+    let service = clients.confidential("service");
+    let old = key_id(issuer, &service).await;
+    realm.rotate_keys().await;
+    let new = key_id(issuer, &service).await;
+    assert!(old != new && publishes(issuer, &old).await);
+    realm.retire_keys().await;
+    assert!(!publishes(issuer, &old).await);
+    assert_eq!(key_id(issuer, &service).await, new);
+    realm.disable_client("service").await;
+    assert_eq!(error(service.client_credentials(SCOPE).await), "invalid_client");
+}
+
+#[tokio::test]
+async fn oidc_provider_gives_jwts_for_the_api_and_will_not_revoke_them() {
+    let (Some(server), Some(browser)) = (OidcProvider::start(API, None).await, Browser::shared()) else {
+        return;
+    };
+    let issuer = server.issuer();
+    let clients = curl(issuer).await;
+    for claims in machines(issuer, &clients, &OIDC_PROVIDER).await {
+        assert_eq!(names(&claims), "aud client_id exp iat iss jti scope sub");
+        assert_eq!(claims["sub"], claims["client_id"]);
+    }
+    let opaque = access_token(&clients.confidential("noaud").client_credentials(SCOPE).await);
+    assert!(!opaque.contains('.'), "no audience, no JWT");
+
+    let web = clients.confidential("web");
+    let (answer, claims) = log_in(issuer, &web, &OIDC_PROVIDER, browser).await;
+    assert_eq!(claims["sub"], "alice");
+    let token = access_token(&answer);
+    let refused = web.userinfo(&token).await;
+    assert_eq!(error(refused), "invalid_token", "it has an audience");
+    assert_eq!(error(web.revoke(&token).await), "unsupported_token_type");
+    let signature = token.rsplit('.').next().unwrap();
+    assert_eq!(web.revoke(signature).await, Ok(Value::Null), "to no effect");
+    takes_a_refresh_token_once(&web, &answer).await;
+
+    let opaque = access_token(&web.log_in(browser, "openid email").await);
+    assert!(!opaque.contains('.'), "no audience, no JWT");
+    assert_eq!(
+        web.userinfo(&opaque).await.unwrap()["email"],
+        "alice@canary.example"
+    );
+    assert_eq!(web.revoke(&opaque).await, Ok(Value::Null));
+    assert_eq!(status(web.userinfo(&opaque).await), 401);
+
+    let device = clients.public("device");
+    let _ = gives_a_device(issuer, &device, &OIDC_PROVIDER, browser).await;
+
+    for id in ["service", "es"] {
+        let client = clients.confidential(id);
+        let old = key_id(issuer, &client).await;
+        server.rotate_keys().await;
+        let new = key_id(issuer, &client).await;
+        assert!(old != new && publishes(issuer, &old).await);
+        server.retire_keys().await;
+        assert!(!publishes(issuer, &old).await);
+        assert_eq!(key_id(issuer, &client).await, new);
+    }
 }
 
 #[tokio::test]
@@ -173,7 +185,8 @@ async fn keycloak_is_called_what_its_proxy_or_its_settings_say() {
         return;
     };
     let (proxied, public_url) = ("127.0.0.1:4711", "https://login.example");
-    let by_proxy = realm().await.unwrap().metadata(Some(proxied)).await;
+    let realm = keycloak.realm(API, None).await;
+    let by_proxy = realm.metadata(Some(proxied)).await;
     for member in ["issuer", "token_endpoint", "jwks_uri"] {
         assert!(
             by_proxy[member]
@@ -187,118 +200,6 @@ async fn keycloak_is_called_what_its_proxy_or_its_settings_say() {
     for member in ["issuer", "token_endpoint", "jwks_uri"] {
         let place = realm.metadata(None).await[member].as_str().unwrap().to_owned();
         assert!(place.starts_with(&format!("{public_url}/realms/")));
-    }
-}
-
-#[tokio::test]
-async fn oidc_provider_gives_machines_jwts_for_the_api() {
-    let Some(server) = oidc_provider().await else {
-        return;
-    };
-    for (id, algorithm) in [("service", Algorithm::RS256), ("es", Algorithm::ES256)] {
-        let client = OauthClient::confidential(id, server.issuer()).await;
-        let answer = client.client_credentials(SCOPE).await;
-        assert_eq!(names(&answer.json()), "access_token expires_in scope token_type");
-        let (header, claims) = verified(&client, &access_token(&answer)).await;
-        assert_eq!((header.alg, header.typ.as_deref()), (algorithm, Some("at+jwt")));
-        assert_eq!(names(&claims), "aud client_id exp iat iss jti scope sub");
-        assert_eq!(
-            (&claims["iss"], &claims["aud"]),
-            (&json!(server.issuer()), &json!(API))
-        );
-        assert_eq!((&claims["sub"], &claims["client_id"]), (&json!(id), &json!(id)));
-        assert_eq!(lifetime(&claims), 300);
-    }
-    let client = OauthClient::confidential("noaud", server.issuer()).await;
-    let opaque = access_token(&client.client_credentials(SCOPE).await);
-    assert!(!opaque.contains('.'), "no audience, no JWT");
-}
-
-#[tokio::test]
-async fn oidc_provider_gives_alice_a_jwt_for_the_api_and_will_not_revoke_it() {
-    let (Some(server), Some(browser)) = (oidc_provider().await, Browser::installed()) else {
-        return;
-    };
-    let web = OauthClient::confidential("web", server.issuer()).await;
-    let answer = web.log_in(&browser, &format!("openid {SCOPE}")).await;
-    let members = "access_token expires_in id_token refresh_token scope token_type";
-    assert_eq!(names(&answer.json()), members);
-    let token = access_token(&answer);
-    let (_, claims) = verified(&web, &token).await;
-    assert_eq!(
-        (&claims["sub"], &claims["client_id"]),
-        (&json!("alice"), &json!("web"))
-    );
-    assert_eq!(claims["name"], "Alice Canary-Liddell");
-    let (_, id_claims) = verified(&web, answer.json()["id_token"].as_str().unwrap()).await;
-    assert_eq!(id_claims["at_hash"], Value::Null);
-
-    assert_eq!(
-        web.userinfo(&token).await.error(),
-        "invalid_token",
-        "it has an audience"
-    );
-    assert_eq!(web.revoke(&token).await.error(), "unsupported_token_type");
-    let signature = token.rsplit('.').next().unwrap();
-    assert_eq!(web.revoke(signature).await.status, 200, "to no effect");
-
-    let first = refresh_token(&answer);
-    let second = refresh_token(&web.refresh(&first).await);
-    assert_ne!(first, second);
-    assert_eq!(web.refresh(&first).await.error(), "invalid_grant");
-    assert_eq!(
-        web.refresh(&second).await.error(),
-        "invalid_grant",
-        "the grant is gone"
-    );
-}
-
-#[tokio::test]
-async fn oidc_provider_tells_who_alice_is_for_a_token_without_an_audience() {
-    let (Some(server), Some(browser)) = (oidc_provider().await, Browser::installed()) else {
-        return;
-    };
-    let web = OauthClient::confidential("web", server.issuer()).await;
-    let token = access_token(&web.log_in(&browser, "openid email").await);
-    assert!(!token.contains('.'), "not a JWT");
-    assert_eq!(web.userinfo(&token).await.json()["email"], "alice@canary.example");
-    assert_eq!(web.revoke(&token).await.status, 200);
-    assert_eq!(web.userinfo(&token).await.status, 401);
-}
-
-#[tokio::test]
-async fn oidc_provider_gives_a_token_to_a_device_that_alice_allows() {
-    let (Some(server), Some(browser)) = (oidc_provider().await, Browser::installed()) else {
-        return;
-    };
-    let device = OauthClient::public("device", server.issuer()).await;
-    let answer = device.device(&browser, &format!("openid {SCOPE}")).await;
-    let (_, claims) = verified(&device, &access_token(&answer)).await;
-    assert_eq!(
-        (&claims["client_id"], &claims["aud"]),
-        (&json!("device"), &json!(API))
-    );
-}
-
-#[tokio::test]
-async fn oidc_provider_changes_its_keys_when_told_to() {
-    let Some(server) = OidcProvider::start(API, None).await else {
-        return;
-    };
-    for id in ["service", "es"] {
-        let client = OauthClient::confidential(id, server.issuer()).await;
-        let key_id = async || {
-            let token = access_token(&client.client_credentials(SCOPE).await);
-            verified(&client, &token).await.0.kid.unwrap()
-        };
-        let old = key_id().await;
-        server.rotate_keys().await;
-        let new = key_id().await;
-        assert_ne!(old, new);
-        assert!(publishes(&client, &old).await);
-        server.retire_keys().await;
-        assert!(!publishes(&client, &old).await);
-        assert_eq!(key_id().await, new);
     }
 }
 
@@ -318,24 +219,71 @@ async fn oidc_provider_is_called_what_its_settings_say_and_found_where_its_proxy
     assert_eq!(metadata["token_endpoint"], format!("{public_url}/token"));
 }
 
-/// The realm of the tests that change nothing in it.
-async fn realm() -> Option<&'static Realm<'static>> {
-    static REALM: OnceCell<Option<Realm<'static>>> = OnceCell::const_new();
-    let start = async || Some(Keycloak::shared().await?.realm(API, None).await);
-    REALM.get_or_init(start).await.as_ref()
+/// Clients without a library of their own.
+async fn curl(issuer: &str) -> OauthClients {
+    OauthClients::discover(Library::Curl, issuer, None).await.unwrap()
 }
 
-/// The oidc-provider of the tests that change nothing in it.
-async fn oidc_provider() -> Option<&'static OidcProvider> {
-    static SERVER: OnceCell<Option<OidcProvider>> = OnceCell::const_new();
-    let start = || OidcProvider::start(API, None);
-    SERVER.get_or_init(start).await.as_ref()
+/// Gives machines a JWT for the API each. Their claims.
+async fn machines(issuer: &str, clients: &OauthClients, ways: &Ways) -> Vec<Value> {
+    let mut all = Vec::new();
+    for (id, algorithm, r#type) in ways.machines {
+        let answer = clients.confidential(id).client_credentials(SCOPE).await;
+        assert_eq!(names(answer.as_ref().unwrap()), ways.machine_answer);
+        assert_eq!(answer.as_ref().unwrap()["token_type"], "Bearer");
+        let (header, claims) = verified(issuer, &access_token(&answer)).await;
+        assert_eq!((header.alg, header.typ.as_deref()), (*algorithm, Some(*r#type)));
+        assert_eq!(audiences_of(&claims), ways.machine_audiences);
+        assert_eq!(
+            (&claims["iss"], &claims["client_id"]),
+            (&json!(issuer), &json!(id))
+        );
+        assert!(has_scope(&claims));
+        assert_eq!(lifetime(&claims), 300);
+        all.push(claims);
+    }
+    all
+}
+
+/// Lets Alice in, and gives the client a JWT that tells who she is. The answer, and the JWT's claims.
+async fn log_in(issuer: &str, web: &OauthClient, ways: &Ways, browser: Browser) -> (Told, Value) {
+    let told = web.log_in(browser, &format!("openid {SCOPE}")).await;
+    let answer = told.as_ref().unwrap();
+    assert_eq!(names(answer), ways.user_answer);
+    let (_, claims) = verified(issuer, &access_token(&told)).await;
+    assert_eq!(audiences_of(&claims), ways.user_audiences);
+    assert_eq!(claims[ways.client], "web");
+    assert_eq!(claims["name"], "Alice Canary-Liddell");
+    let (_, id_claims) = verified(issuer, answer["id_token"].as_str().unwrap()).await;
+    assert_eq!(id_claims["at_hash"].is_string(), ways.has_at_hash);
+    (told, claims)
+}
+
+/// Takes a refresh token once; the second time, the grant is gone.
+async fn takes_a_refresh_token_once(client: &OauthClient, answer: &Told) {
+    let first = refresh_token(answer);
+    let second = refresh_token(&client.refresh(&first).await);
+    assert_ne!(first, second);
+    assert_eq!(error(client.refresh(&first).await), "invalid_grant");
+    assert_eq!(error(client.refresh(&second).await), "invalid_grant");
+}
+
+/// Gives a device, which Alice allows it, a JWT for the API.
+async fn gives_a_device(issuer: &str, device: &OauthClient, ways: &Ways, browser: Browser) -> Told {
+    let answer = device.device(browser, &format!("openid {SCOPE}")).await;
+    let (_, claims) = verified(issuer, &access_token(&answer)).await;
+    assert_eq!(
+        (&claims[ways.client], &claims["aud"]),
+        (&json!("device"), &json!(API))
+    );
+    assert!(has_scope(&claims));
+    answer
 }
 
 /// Header and claims of a JWT that verifies with what its issuer publishes.
-pub async fn verified(client: &OauthClient, jwt: &str) -> (Header, Value) {
+pub async fn verified(issuer: &str, jwt: &str) -> (Header, Value) {
     let header = decode_header(jwt).unwrap();
-    let keys: JwkSet = serde_json::from_value(client.jwks().await).unwrap();
+    let keys: JwkSet = serde_json::from_value(jwks(issuer).await).unwrap();
     let key = keys.find(header.kid.as_deref().unwrap()).unwrap();
     let mut validation = Validation::new(header.alg);
     validation.validate_aud = false;
@@ -344,8 +292,16 @@ pub async fn verified(client: &OauthClient, jwt: &str) -> (Header, Value) {
     (header, claims)
 }
 
-async fn publishes(client: &OauthClient, key_id: &str) -> bool {
-    let keys = client.jwks().await;
+/// The JWK Set of an issuer, found by its metadata.
+async fn jwks(issuer: &str) -> Value {
+    let (at, path) = target(&format!("{issuer}/.well-known/openid-configuration"));
+    let metadata = get(at, &path, &[]).await.json();
+    let (at, path) = target(metadata["jwks_uri"].as_str().unwrap());
+    get(at, &path, &[]).await.json()
+}
+
+async fn publishes(issuer: &str, key_id: &str) -> bool {
+    let keys = jwks(issuer).await;
     keys["keys"]
         .as_array()
         .unwrap()
@@ -353,17 +309,30 @@ async fn publishes(client: &OauthClient, key_id: &str) -> bool {
         .any(|key| key["kid"] == key_id)
 }
 
-pub fn access_token(answer: &Answer) -> String {
-    token(answer, "access_token")
+/// The key that signs a client's tokens.
+async fn key_id(issuer: &str, client: &OauthClient) -> String {
+    let token = access_token(&client.client_credentials(SCOPE).await);
+    verified(issuer, &token).await.0.kid.unwrap()
 }
 
-pub fn refresh_token(answer: &Answer) -> String {
-    token(answer, "refresh_token")
+pub fn access_token(told: &Told) -> String {
+    token(told, "access_token")
 }
 
-fn token(answer: &Answer, member: &str) -> String {
-    assert_eq!(answer.status, 200, "{:?}", answer.body);
-    answer.json()[member].as_str().unwrap().to_owned()
+pub fn refresh_token(told: &Told) -> String {
+    token(told, "refresh_token")
+}
+
+fn token(told: &Told, member: &str) -> String {
+    told.as_ref().unwrap()[member].as_str().unwrap().to_owned()
+}
+
+fn status(told: Told) -> u64 {
+    told.unwrap_err().status.unwrap()
+}
+
+fn error(told: Told) -> String {
+    told.unwrap_err().error.unwrap()
 }
 
 /// The names of an object's members, sorted.

@@ -24,12 +24,12 @@ pub use deployment::{
 pub use fake_server::FakeServer;
 pub use foreign::{is_there, root};
 pub use gateway::{Second, with_token};
-pub use http::{Answer, form, get, post, request};
+pub use http::{Answer, form, get, post, request, target};
 pub use issuer::Issuer;
-pub use keycloak::{Keycloak, Realm};
-pub use oauth_client::OauthClient;
+pub use keycloak::Keycloak;
+pub use oauth_client::{Library, OauthClient, OauthClients, Told};
 pub use oidc_provider::OidcProvider;
-pub use output::{canary, file};
+pub use output::{canary, file, leave};
 pub use program::Program;
 pub use raw::{Message, RawConnection, eventually, within};
 pub use upstream::{OK, Upstream};

@@ -17,6 +17,7 @@ use symbolon::keys;
 use symbolon::process::Process;
 use symbolon::publish::{PublishError, Publisher};
 use symbolon::revocations::{self, Revocations, View};
+use symbolon::shared::Shared;
 use symbolon::store::{EntryStore as _, Published};
 use symbolon::token_service::mint;
 use symbolon_core::{
@@ -400,6 +401,46 @@ async fn a_client_that_cannot_be_told_gets_nothing() {
     )
     .await;
     assert_refused(&answer, 401, "invalid_client", "in the query");
+}
+
+// TS-08
+#[tokio::test]
+async fn failed_authentication_is_limited_and_locks_nobody_out() {
+    let deployment = Deployment::start().await;
+    for id in [CLIENT, "canary-nobody-0000"] {
+        let wrong = [("client_id", id), ("client_secret", "canary wrong secret")];
+        let body = form(
+            &[
+                &wrong[..],
+                &[("grant_type", "client_credentials"), ("token", "x")],
+            ]
+            .concat(),
+        );
+        let fail = async |path: &str| post(deployment.token_service, path, &[], &body).await;
+        for path in ["/token", "/revoke"].repeat(10) {
+            assert_refused(&fail(path).await, 401, "invalid_client", "within the limit");
+        }
+        for path in ["/token", "/revoke"] {
+            let answer = fail(path).await;
+            assert_eq!(
+                (
+                    answer.status.as_u16(),
+                    answer.error().as_str(),
+                    answer.field("retry-after")
+                ),
+                (429, "invalid_client", "1")
+            );
+        }
+        let token = deployment.token().await;
+        assert_eq!(
+            deployment.revoke(&token).await.status,
+            200,
+            "the right secret passes"
+        );
+        deployment.clock.advance(Duration::from_secs(1));
+        assert_refused(&fail("/token").await, 401, "invalid_client", "a second later");
+        assert_eq!(fail("/token").await.status, 429);
+    }
 }
 
 #[tokio::test]
@@ -988,17 +1029,17 @@ async fn publisher(deployment: &Deployment) -> OwnPublisher {
         tolerate: Duration::ZERO,
     };
     let clock = Arc::new(ManualClock::at(deployment.clock.now()));
-    let secrets = deployment.process.secrets.clone();
-    let revocations = Arc::new(Revocations::new(
-        config,
+    let shared = Shared::new(
+        deployment.process.issuers.clone(),
         deployment.store.clone(),
+        config,
+        deployment.process.secrets.clone(),
         clock.clone(),
-        secrets.clone(),
-    ));
-    assert_eq!(revocations.view().await, View::Fresh);
+    );
+    assert_eq!(shared.revocations.view().await, View::Fresh);
     OwnPublisher {
-        publisher: Publisher::new(deployment.store.clone(), revocations.clone(), secrets),
-        revocations,
+        publisher: Publisher::new(&shared),
+        revocations: shared.revocations,
         clock,
     }
 }

@@ -164,7 +164,7 @@ impl Asking<'_> {
         // Nothing is made by a check.
         #[cfg(feature = "disk")]
         if let store::Config::Disk { folder, .. } = &self.config.store
-            && !folder.exists()
+            && !store::DiskStore::is_in(folder)
         {
             findings.note(format!("the store will be made in {}", folder.display()));
             return;
@@ -180,8 +180,8 @@ impl Asking<'_> {
                 return;
             }
         };
-        match store.begin(None).await {
-            Ok(_) => findings.fine("the store answers"),
+        match store.check_room().await {
+            Ok(()) => findings.fine("the store answers"),
             Err(error) => findings.wrong(error.to_string()),
         }
     }
@@ -227,7 +227,7 @@ async fn metadata(
         Err(error) => {
             let from = base.map_or("`issuer`", |_| "`issuer` and `authorization_server`");
             findings.wrong(format!(
-                "{issuer}: {error}; see that {from} are right, and that it answers this machine"
+                "metadata of {issuer}: {error}; see that {from} are right, and that it answers this machine"
             ));
             Ok(None)
         }

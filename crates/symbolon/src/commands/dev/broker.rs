@@ -10,7 +10,7 @@ use symbolon::config::{CLIENTS_THAT_CHECK_AT_HASH, Config};
 use symbolon::forward::{Forwarder, Roots};
 use symbolon::keys::{self, Location, Metadata, is_loopback};
 use symbolon::token_service::broker::{self, IdToken, Mode, Places, Unsplittable};
-use symbolon::token_service::{self, Source};
+use symbolon::token_service::{self, Paths, Source};
 use symbolon_core::{Algorithm, Profile};
 use url::Url;
 
@@ -48,8 +48,8 @@ pub(super) struct Server<'a> {
     revokes: bool,
 }
 
-const TOKEN: &str = "/token";
-const REVOCATION: &str = "/revoke";
+const TOKEN: &str = Paths::TOKEN;
+const REVOCATION: &str = Paths::REVOCATION;
 const USERINFO: &str = "/userinfo";
 const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
@@ -80,7 +80,7 @@ impl Common<'_> {
     pub(super) fn before(self, server: &Server<'_>) -> Result<Config, url::ParseError> {
         let issuer = keys::Config {
             issuer: server.issuer.clone(),
-            profile: server.arguments.profile,
+            profile: server.arguments.profile.clone(),
             algorithms: server.arguments.issuer_algorithms.clone(),
             tokens: self.arguments.kind(),
             max_lifetime: MAX_LIFETIME,
@@ -93,7 +93,6 @@ impl Common<'_> {
                 token: Some(TOKEN.into()),
                 revocation: Some(REVOCATION.into()),
                 userinfo: Some(USERINFO.into()),
-                ..Places::default()
             }),
             unsplittable: Unsplittable::Refuse,
             id_token: IdToken::Pass,

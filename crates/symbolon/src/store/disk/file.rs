@@ -4,10 +4,12 @@
 //! front. Nothing looks a row up by its name: that is done in memory, where all rows are.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
 use redb::backends::FileBackend;
 use redb::{
@@ -21,7 +23,7 @@ use super::super::{LedgerKey, Published};
 
 /// Where the writer has its database from.
 pub(super) trait Device: Send {
-    /// Opens the database that is there.
+    /// Opens the database that is there after an error, as the disk has it.
     fn open(&self) -> Result<Database, Error>;
 
     /// Octets that can still be written there.
@@ -54,7 +56,8 @@ pub(super) enum Change {
         record: Record,
         replaces: Option<Mark>,
     },
-    /// Records below this id are removed.
+    /// Records below this id are removed, if they have ended and all rows that ended are removed as well: a clock that
+    /// was ahead and is set back brings no row back whose record is gone.
     Trim { below: Mark },
 }
 
@@ -83,24 +86,11 @@ impl Folder {
     /// Makes an empty database if there is none.
     pub(super) fn prepare(&self) -> Result<(), Error> {
         let path = self.path();
-        if path.try_exists()? {
-            return Ok(());
+        if !path.try_exists()? {
+            make(&path)?;
         }
-        // Under another name until it is whole: a file that is there and is no database is never taken for a new one.
-        let unfinished = path.with_extension("new");
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        let database = builder().create_with_backend(FileBackend::new(file)?)?;
-        begin(&database)?;
-        database.close()?;
-        fs::rename(&unfinished, &path)?;
-        sync(&self.0)?;
-        self.0.parent().map_or(Ok(()), sync)
+        // Also where it was made by a process that ended before this.
+        Ok(sync(&self.0)?)
     }
 
     /// Opens it and checks every page.
@@ -108,20 +98,45 @@ impl Folder {
         told(|| builder().set_check_integrity_on_open(true).open(self.path()))
     }
 
-    fn path(&self) -> PathBuf {
+    /// Its file.
+    pub(super) fn path(&self) -> PathBuf {
         self.0.join("store.redb")
     }
 }
 
 impl Device for Folder {
     fn open(&self) -> Result<Database, Error> {
+        // What the disk did not take may still be in the page cache, and taken for written. What is not yet on the disk
+        // is written now, or that fails; the rest is forgotten, so that what is read now is what the disk has.
+        let file = fs::OpenOptions::new().write(true).open(self.path())?;
+        file.sync_all()?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(io::Error::from)?;
         told(|| builder().open(self.path()))
     }
 
     fn free(&self) -> u64 {
         // Not known is no reason to refuse: a write that does not fit fails by itself.
-        statvfs(&self.0).map_or(u64::MAX, |disk| disk.blocks_available() * disk.fragment_size())
+        statvfs(&self.0).map_or(u64::MAX, |disk| {
+            disk.blocks_available().saturating_mul(disk.fragment_size())
+        })
     }
+}
+
+/// Makes an empty database.
+fn make(path: &Path) -> Result<(), Error> {
+    // Under another name until it is whole: a file that is there and is no database is never taken for a new one.
+    let unfinished = path.with_extension("new");
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    let database = builder().create_with_backend(FileBackend::new(file)?)?;
+    begin(&database)?;
+    database.close()?;
+    Ok(fs::rename(&unfinished, path)?)
 }
 
 /// Writes what every database has.
@@ -171,7 +186,9 @@ pub(super) fn load(database: &Database, now: UnixTime) -> Result<(State, u64), E
         // A revocation that cannot be read is no reason to let the revoked in.
         let record = Record::from_bytes(record)
             .map_err(|error| Error::Corrupted(format!("record {} of the log is {error}", id.value())))?;
-        state.append(mark(id.value()), UnixTime::from_secs(appended_at), record);
+        // Where the clock was ahead then, its age counts from now; trimming goes by ages in the order of the log.
+        let appended_at = UnixTime::from_secs(appended_at).min(now);
+        state.append(mark(id.value()), appended_at, record);
     }
     let last = mark(number(&transaction, LAST)?);
     if last < state.last() {
@@ -227,12 +244,23 @@ pub(super) fn commit(database: &Database, changes: &[Change], now: UnixTime) -> 
                     log.insert(id.counter, (appended_at.as_secs(), &record.to_bytes()))?;
                     numbers.insert(LAST, id.counter)?;
                 }
-                Change::Trim { below } => log.retain_in(..below.counter, |_, _| false)?,
+                Change::Trim { .. } => {}
             }
         }
         let before = numbers.get(COMMITS)?.map_or(0, |commits| commits.value());
         numbers.insert(COMMITS, before + 1)?;
-        sweep(&mut entries, now)? | sweep(&mut ledger, now)?
+        let more = sweep(&mut entries, now)? | sweep(&mut ledger, now)?;
+        for change in changes {
+            if let Change::Trim { below } = change
+                && !more
+            {
+                let has_ended = |record: Record| record.keep_until <= now;
+                log.retain_in(..below.counter, |_, (_, record)| {
+                    !Record::from_bytes(record).is_ok_and(has_ended)
+                })?;
+            }
+        }
+        more
     };
     transaction.commit()?;
     Ok(more)
@@ -274,7 +302,7 @@ fn not_ended(now: UnixTime) -> Row {
     (now.as_secs().saturating_add(1), &[0; 32])
 }
 
-fn mark(counter: u64) -> Mark {
+pub(super) fn mark(counter: u64) -> Mark {
     Mark {
         milliseconds: 0,
         counter,
@@ -308,8 +336,9 @@ fn builder() -> Builder {
     builder
 }
 
-fn sync(folder: &Path) -> Result<(), Error> {
-    Ok(fs::File::open(folder)?.sync_all()?)
+/// Makes sure of the names in a folder.
+pub(super) fn sync(folder: &Path) -> io::Result<()> {
+    fs::File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
-use super::super::conformance::{self, entry, record, tombstone};
+use super::super::conformance::{self, entry, record, record_until, tombstone};
+use super::file::Change;
 use super::simulated::Disk;
 use super::*;
 use crate::clock::ManualClock;
@@ -139,7 +141,8 @@ async fn what_it_acknowledged_is_there_when_it_is_opened_again() {
 async fn ids_are_not_used_again_after_a_trim_and_a_restart() {
     let place = Place::new();
     let store = place.open();
-    let last = store.revoke(&[record(1), record(2)], None).await.unwrap();
+    let ended = [1, 2].map(|number| record_until(place.clock.now(), number));
+    let last = store.revoke(&ended, None).await.unwrap();
     place.clock.advance(Duration::from_secs(1));
     store.trim(place.clock.now()).await.unwrap();
     assert_eq!(log_of(&store).await, []);
@@ -149,6 +152,78 @@ async fn ids_are_not_used_again_after_a_trim_and_a_restart() {
     assert_eq!(log_of(&store).await, []);
     assert_eq!(store.begin(None).await.unwrap().mark, last);
     assert!(store.revoke(&[record(3)], None).await.unwrap() > last);
+}
+
+/// PROTOCOL rule 13 asks for their age alone. But `max_lifetime` may have been shortened and may be made longer again:
+/// a record that has not ended stays.
+#[tokio::test]
+async fn a_record_that_has_not_ended_is_not_trimmed() {
+    let place = Place::new();
+    let store = place.open();
+    let lasting = record(1);
+    let ended = record_until(place.clock.now(), 2);
+    let id = store.revoke(&[lasting], None).await.unwrap();
+    store.revoke(&[ended], None).await.unwrap();
+    place.clock.advance(Duration::from_secs(1));
+    store.trim(place.clock.now()).await.unwrap();
+    assert_eq!(log_of(&store).await, [(id, lasting)]);
+    drop(store);
+    assert_eq!(log_of(&place.open()).await, [(id, lasting)]);
+}
+
+/// The clock is wrong at a start, far ahead: all has ended, and is being removed, when the process dies. With the clock
+/// set right, what was not removed yet is back; so must be what revokes it.
+#[tokio::test]
+async fn records_outlive_the_entries_that_they_kill_also_where_the_clock_jumps() {
+    let place = Place::new();
+    let until = place.in_a_minute();
+    let store = Arc::new(place.open());
+    let mut issued = JoinSet::new();
+    for number in 0..600 {
+        let store = store.clone();
+        let (key, entry) = entry(number);
+        issued.spawn(async move { store.publish(key, &entry, until).await.unwrap() });
+    }
+    issued.join_all().await;
+    let revoked = record_until(until, 1);
+    let id = store.revoke(&[revoked], None).await.unwrap();
+    drop(store);
+
+    let database = Folder(place.path()).open().unwrap();
+    let years_ahead = place.clock.now().plus(Duration::from_secs(100_000_000));
+    let trim = [Change::Trim {
+        below: file::mark(1_000),
+    }];
+    assert!(
+        file::commit(&database, &trim, years_ahead).unwrap(),
+        "more has ended"
+    );
+    drop(database);
+    let store = place.open();
+    assert!(store.contents.now().1.size().1 > 0, "some of it is back");
+    assert_eq!(log_of(&store).await, [(id, revoked)]);
+    drop(store);
+
+    let database = Folder(place.path()).open().unwrap();
+    while file::commit(&database, &trim, years_ahead).unwrap() {}
+    assert_eq!(file::rows(&database).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_clock_that_was_ahead_keeps_no_later_record_from_being_trimmed() {
+    let mut place = Place::new();
+    place.clock.advance(Duration::from_secs(100_000_000));
+    let ahead = record_until(place.clock.now(), 1);
+    let store = place.open();
+    let id = store.revoke(&[ahead], None).await.unwrap();
+    drop(store);
+    place.clock = clock();
+    let store = place.open();
+    let brief = record_until(place.clock.now(), 2);
+    store.revoke(&[brief], None).await.unwrap();
+    place.clock.advance(Duration::from_secs(1));
+    store.trim(place.clock.now()).await.unwrap();
+    assert_eq!(log_of(&store).await, [(id, ahead)]);
 }
 
 #[tokio::test]
@@ -201,7 +276,8 @@ async fn neither_file_nor_memory_grows_over_tokens_that_ended() {
                         .await
                         .unwrap();
                     if at % 4 == 0 {
-                        store.revoke(&[record(0)], Some((key, tombstone))).await.unwrap();
+                        let record = record_until(until, 0);
+                        store.revoke(&[record], Some((key, tombstone))).await.unwrap();
                     }
                 })
             })
@@ -270,6 +346,16 @@ async fn nobody_else_reads_it() {
     }
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o750)).unwrap();
     assert!(matches!(place.try_open(), Err(OpenError::Unusable(..))));
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    place.open();
+    // Only the superuser gives folders away.
+    if std::os::unix::fs::chown(place.path(), Some(65_534), None).is_ok() {
+        let error = place.try_open().err().unwrap().to_string();
+        assert!(
+            error.ends_with("it is another user's: chown it, or run as that user"),
+            "{error}"
+        );
+    }
 }
 
 // ST-09
@@ -446,25 +532,35 @@ async fn one_key_changes_once_in_a_commit() {
 async fn more_writes_than_may_wait_are_refused_at_once() {
     let clock = clock();
     let (store, disk) = simulated(&clock);
-    let store = Arc::new(store);
     disk.sectors().held_up = true;
-    let writes: Vec<_> = (0..)
+    let mut writes: Vec<_> = (0..)
         .take(WAITING * 2)
         .map(|number| {
-            let store = store.clone();
-            tokio::spawn(async move { store.revoke(&[record(number)], None).await })
+            let store = &store;
+            Box::pin(async move { store.revoke(&[record(number)], None).await })
         })
         .collect();
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(writes[0].as_mut().poll(&mut context).is_pending());
+    disk.wait_for_sync();
+    let (mut waiting, mut refused) = (Vec::new(), 0);
+    for (number, mut write) in writes.into_iter().enumerate() {
+        // The first is with the disk.
+        match (number > 0).then(|| write.as_mut().poll(&mut context)) {
+            Some(Poll::Ready(answer)) => {
+                let answer = answer.unwrap_err();
+                assert!(matches!(answer, StoreError::Unavailable(_)), "{answer:?}");
+                refused += 1;
+            }
+            Some(Poll::Pending) | None => waiting.push(write),
+        }
     }
+    assert_eq!((waiting.len(), refused), (WAITING + 1, WAITING - 1));
     disk.release();
-    let mut refused = 0;
-    for write in writes {
-        refused += usize::from(write.await.unwrap().is_err());
+    for write in waiting {
+        write.await.unwrap();
     }
-    assert!(refused > 0, "{refused}");
-    assert_eq!(log_of(&store).await.len(), WAITING * 2 - refused);
+    assert_eq!(log_of(&store).await.len(), WAITING + 1);
 }
 
 /// The power goes between any two syncs, and of what was not synced any sector may be on the disk or not.
@@ -554,6 +650,62 @@ async fn when_the_disk_is_full_look_ups_go_on_and_writing_does_when_it_is_not() 
     for (key, entry) in live {
         assert_eq!(store.get(key).await, Ok(Stored::Live(entry)));
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_room_hears_what_publishing_would() {
+    let clock = clock();
+    let (store, disk) = simulated(&clock);
+    let until = in_a_minute(&clock);
+    assert_eq!(store.check_room().await, Ok(()));
+
+    // Scarce.
+    disk.sectors().free = Some(writer::RESERVE - 1);
+    let (key, first) = entry(1);
+    assert_eq!(store.publish(key, &first, until).await, Err(StoreError::Full));
+    assert_eq!(store.check_room().await, Err(StoreError::Full));
+    store.revoke(&[record(1)], None).await.unwrap();
+    assert_eq!(
+        store.check_room().await,
+        Err(StoreError::Full),
+        "a revocation needs less"
+    );
+    disk.sectors().free = None;
+    assert_eq!(store.check_room().await, Ok(()));
+
+    // Gone.
+    disk.sectors().full = true;
+    let mut number = 2;
+    while store
+        .publish(entry(number).0, &entry(number).1, until)
+        .await
+        .is_ok()
+    {
+        number += 1;
+    }
+    assert_eq!(store.check_room().await, Err(StoreError::Full));
+    disk.sectors().full = false;
+    assert_eq!(
+        store.check_room().await,
+        Err(StoreError::Full),
+        "it is not tried all the time"
+    );
+    clock.advance(Duration::from_secs(1));
+    assert_eq!(store.check_room().await, Ok(()));
+    assert_eq!(store.publish(key, &first, until).await, Ok(Published::Inserted));
+
+    // Broken.
+    disk.sectors().broken = true;
+    assert!(
+        store
+            .publish(entry(number).0, &entry(number).1, until)
+            .await
+            .is_err()
+    );
+    assert!(matches!(
+        store.check_room().await,
+        Err(StoreError::Unavailable(_))
+    ));
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use redb::{Database, Error};
@@ -11,7 +12,7 @@ use symbolon_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-use super::super::contents::{Contents, OVERHEAD, State, after};
+use super::super::contents::{Contents, OVERHEAD, ROOM, State, after};
 use super::super::{ENTRY_MARGIN, LedgerKey, Published, StoreError};
 use super::file::{self, Change, Device};
 use crate::clock::Clock;
@@ -22,6 +23,8 @@ pub(super) enum Write {
     Grant(LedgerKey, GrantId, UnixTime, Answer<()>),
     Revoke(Vec<Record>, Option<(EntryKey, Tombstone)>, Answer<Mark>),
     Trim(UnixTime, Answer<()>),
+    /// Nothing is written; the answer is whether an entry could be.
+    Room(Answer<()>),
 }
 
 pub(super) type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -39,6 +42,10 @@ pub(super) struct Writer {
     pub(super) carried: VecDeque<Write>,
     /// Whether rows that have ended are still in the file.
     pub(super) more_ended: bool,
+    /// Whether less than [`RESERVE`] was free the last time.
+    pub(super) scarce: bool,
+    /// Whether the last entry found no room, or was not written in time.
+    pub(super) in_trouble: Arc<AtomicBool>,
 }
 
 /// The database, as far as it can be written.
@@ -63,8 +70,16 @@ struct Batch {
     /// What it changes. Each once, so that a change has to look at nothing but what is in memory.
     names: HashSet<Name>,
     octets: usize,
+    room: Room,
     /// The log's last id after them.
     last: Mark,
+}
+
+/// What came of the search for room for entries.
+#[derive(Default)]
+struct Room {
+    is_needed: bool,
+    is_missing: bool,
 }
 
 /// What a write changes.
@@ -108,13 +123,20 @@ impl Writer {
 
     fn write(&mut self, first: Option<Write>) {
         let batch = self.gather(first);
-        let done = if batch.changes.is_empty() && !self.more_ended {
-            Ok(())
-        } else {
+        let done = if !batch.changes.is_empty() || self.more_ended {
             self.commit(&batch)
+        } else if batch.room.is_needed {
+            self.database().map(|_| ())
+        } else {
+            Ok(())
         };
+        if done.is_err() || batch.room.is_missing {
+            self.in_trouble.store(true, Ordering::Release);
+        } else if batch.room.is_needed {
+            self.in_trouble.store(false, Ordering::Release);
+        }
         if done.is_ok() {
-            self.show(batch.changes);
+            self.show(batch.changes, batch.now);
         }
         for answer in batch.answers {
             answer(done.clone());
@@ -123,11 +145,7 @@ impl Writer {
 
     /// Takes what waits, as much as one commit may change.
     fn gather(&mut self, first: Option<Write>) -> Batch {
-        let max_bytes = if self.device.free() < RESERVE {
-            0
-        } else {
-            self.max_bytes
-        };
+        let max_bytes = if self.is_scarce() { 0 } else { self.max_bytes };
         let (now, state) = self.contents.now();
         let mut batch = Batch {
             now,
@@ -135,6 +153,7 @@ impl Writer {
             answers: Vec::new(),
             names: HashSet::new(),
             octets: 0,
+            room: Room::default(),
             last: state.last(),
         };
         let mut carried = VecDeque::new();
@@ -149,6 +168,21 @@ impl Writer {
         carried.append(&mut self.carried);
         self.carried = carried;
         batch
+    }
+
+    /// Whether what is left on the disk is for revocations.
+    fn is_scarce(&mut self) -> bool {
+        let free = self.device.free();
+        let was_scarce = std::mem::replace(&mut self.scarce, free < RESERVE);
+        match (was_scarce, self.scarce) {
+            (false, true) => tracing::error!(
+                free,
+                "the disk is nearly full: what is left is for revocations, and no token is issued until there is room"
+            ),
+            (true, false) => tracing::info!(free, "the disk has room again"),
+            _ => {}
+        }
+        self.scarce
     }
 
     fn commit(&mut self, batch: &Batch) -> Result<(), StoreError> {
@@ -219,7 +253,7 @@ impl Writer {
     }
 
     /// Lets what was committed be seen.
-    fn show(&self, changes: Vec<Change>) {
+    fn show(&self, changes: Vec<Change>, now: UnixTime) {
         let (_, mut state) = self.contents.now();
         let mut appended = false;
         for change in changes {
@@ -239,7 +273,7 @@ impl Writer {
                     state.append(id, appended_at, record);
                     appended = true;
                 }
-                Change::Trim { below } => state.trim(below),
+                Change::Trim { below } => state.trim(below, now),
             }
         }
         drop(state);
@@ -261,30 +295,27 @@ impl Batch {
         }
         match write {
             Write::Publish(key, entry, expires_at, answer) => {
-                let octets = OVERHEAD + entry.as_bytes().len();
-                let found = state.published(key);
-                let room = state.room_for(self.octets + octets, max_bytes);
-                match (found, room) {
-                    (Some(found), _) => reply(answer, found),
-                    (None, Err(full)) => reply(answer, Err(full)),
-                    (None, Ok(())) => {
-                        self.octets += octets;
-                        self.changes.push(Change::Entry {
-                            key,
-                            stored: Stored::Live(entry),
-                            ends_at: expires_at.plus(ENTRY_MARGIN),
-                            replaces: None,
-                        });
-                        self.then(answer, Published::Inserted);
-                    }
-                }
-            }
-            Write::Grant(key, grant, expires_at, answer) => {
-                if let Err(full) = state.room_for(self.octets + OVERHEAD, max_bytes) {
-                    reply(answer, Err(full));
+                if let Some(found) = state.published(key) {
+                    reply(answer, found);
                     return None;
                 }
-                self.octets += OVERHEAD;
+                if let Err(full) = self.room_for(OVERHEAD + entry.as_bytes().len(), state, max_bytes) {
+                    self.refuse(answer, full);
+                    return None;
+                }
+                self.changes.push(Change::Entry {
+                    key,
+                    stored: Stored::Live(entry),
+                    ends_at: expires_at.plus(ENTRY_MARGIN),
+                    replaces: None,
+                });
+                self.then(answer, Published::Inserted);
+            }
+            Write::Grant(key, grant, expires_at, answer) => {
+                if let Err(full) = self.room_for(OVERHEAD, state, max_bytes) {
+                    self.refuse(answer, full);
+                    return None;
+                }
                 self.changes.push(Change::Grant {
                     key,
                     grant,
@@ -315,6 +346,10 @@ impl Batch {
                 }
                 self.then(answer, self.last);
             }
+            Write::Room(answer) => match self.room_for(ROOM, state, max_bytes) {
+                Ok(()) => self.then(answer, ()),
+                Err(full) => self.refuse(answer, full),
+            },
             Write::Trim(appended_before, answer) => {
                 self.changes.push(Change::Trim {
                     below: state.first_since(appended_before),
@@ -323,6 +358,22 @@ impl Batch {
             }
         }
         None
+    }
+
+    /// Takes room for so many octets.
+    fn room_for(&mut self, octets: usize, state: &State, max_bytes: usize) -> Result<(), StoreError> {
+        self.room.is_needed = true;
+        let room = state.room_for(self.octets + octets, max_bytes);
+        match room {
+            Ok(()) => self.octets += octets,
+            Err(_) => self.room.is_missing = true,
+        }
+        room
+    }
+
+    /// Answers when it is known to all that there is no room.
+    fn refuse<T: 'static>(&mut self, answer: Answer<T>, why: StoreError) {
+        self.answers.push(Box::new(move |_| reply(answer, Err(why))));
     }
 
     /// Answers when the batch is committed.
@@ -342,7 +393,7 @@ impl Write {
                 let tombstone = tombstone.iter().map(|(key, _)| Name::Entry(*key));
                 records.chain(tombstone).collect()
             }
-            Self::Trim(..) => Vec::new(),
+            Self::Trim(..) | Self::Room(..) => Vec::new(),
         }
     }
 }

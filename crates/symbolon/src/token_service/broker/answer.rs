@@ -9,69 +9,90 @@ use serde_json::value::RawValue;
 use symbolon_core::{OpaqueToken, json};
 use zeroize::Zeroizing;
 
+use crate::http;
+
 /// An answer with an access token in it.
 pub(super) struct TokenAnswer {
     text: Bytes,
     /// The token.
     pub(super) access_token: Zeroizing<String>,
+    /// What the answer says that it is.
+    pub(super) kind: Kind,
     /// The refresh token beside it.
     pub(super) refresh_token: Option<Zeroizing<String>>,
+    /// Seconds that the answer gives the refresh token, if it says so. The members are no standard: Keycloak writes the
+    /// first, others the second; 0 is Keycloak's for a token that does not end.
+    pub(super) refresh_expires_in: Option<u64>,
     /// The ID token beside it.
     pub(super) id_token: Option<Zeroizing<String>>,
     /// Seconds that the answer gives the token, if it says so.
     pub(super) expires_in: Option<u64>,
 }
 
-/// Why an answer cannot be read though it says that it is one.
+/// What an answer says of the token in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// An access token.
+    Access,
+    /// Something else that is used as a bearer token; some servers say so of access tokens too (RFC 8693 §2.2.1).
+    Other,
+    /// Its `token_type` is none that is known, or is not there.
+    Unknown,
+}
+
+/// Why an answer cannot be read though it is one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unreadable(&'static str);
 
 impl TokenAnswer {
-    /// Reads a 200. None if it is no token answer at all, or one whose token is none of an access token's (BR-07).
+    /// Reads an answer to a request that succeeded. None if there is no access token in it (BR-07). What a client could
+    /// find one in, and we not, is unreadable: it is not handed out.
     pub(super) fn read(headers: &HeaderMap, text: Bytes) -> Result<Option<Self>, Unreadable> {
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/json") {
+        if text.is_empty() {
             return Ok(None);
         }
-        if headers
-            .get(CONTENT_ENCODING)
-            .is_some_and(|coding| coding != "identity")
-        {
-            return Err(Unreadable("a compressed answer, though none was asked for"));
+        let is_json = |content_type: &[u8]| {
+            let media_type = content_type
+                .split(|&octet| octet == b';')
+                .next()
+                .unwrap_or_default();
+            media_type.trim_ascii().eq_ignore_ascii_case(b"application/json")
+        };
+        let is_plain = |coding: &[u8]| coding == b"identity";
+        if !headers.contains_key(CONTENT_TYPE) || !http::is_once_at_most(headers, &CONTENT_TYPE, is_json) {
+            return Err(Unreadable("not application/json"));
+        }
+        if !http::is_once_at_most(headers, &CONTENT_ENCODING, is_plain) {
+            return Err(Unreadable("compressed, though that was not asked for"));
         }
         let members = json::parse_object(&text).map_err(|_| Unreadable("not strict JSON"))?;
         let member = |name: &str| members.get(name).and_then(json::Value::as_str);
         let Some(access_token) = member("access_token") else {
             return Ok(None);
         };
-        let is_bearer = member("token_type")
-            .is_some_and(|kind| kind.eq_ignore_ascii_case("bearer") || kind.eq_ignore_ascii_case("dpop"));
-        let is_access_token = match members.get("issued_token_type") {
-            None => true,
-            Some(kind) => matches!(
-                kind.as_str(),
-                Some(
-                    "urn:ietf:params:oauth:token-type:access_token" | "urn:ietf:params:oauth:token-type:jwt"
-                )
-            ),
+        let kind = match (
+            member("token_type").map(str::to_ascii_lowercase).as_deref(),
+            members.get("issued_token_type").map(json::Value::as_str),
+        ) {
+            (Some("n_a"), _) => return Ok(None),
+            (Some("bearer" | "dpop"), None | Some(Some(ACCESS_TOKEN | JWT))) => Kind::Access,
+            (Some("bearer" | "dpop"), Some(_)) => Kind::Other,
+            _ => Kind::Unknown,
         };
-        if !is_bearer || !is_access_token {
-            return Ok(None);
-        }
         let secret = |name: &str| member(name).map(|text| Zeroizing::new(text.to_owned()));
-        let expires_in = match members.get("expires_in") {
+        let seconds = |name: &str| match members.get(name) {
             Some(json::Value::Integer(seconds)) => Some(*seconds),
             _ => None,
         };
         Ok(Some(Self {
             access_token: Zeroizing::new(access_token.to_owned()),
+            kind,
             refresh_token: secret("refresh_token"),
+            refresh_expires_in: seconds("refresh_expires_in")
+                .or_else(|| seconds("refresh_token_expires_in"))
+                .filter(|seconds| *seconds > 0),
             id_token: secret("id_token"),
-            expires_in,
+            expires_in: seconds("expires_in"),
             text,
         }))
     }
@@ -108,6 +129,10 @@ impl TokenAnswer {
         )
     }
 }
+
+/// Values of `issued_token_type`, and of `subject_token_type` (RFC 8693 §3).
+pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 /// The members of an object in their order, each value as it is written.
 struct Members;
@@ -171,15 +196,72 @@ mod tests {
     #[test]
     fn what_is_no_access_token_is_left_alone() {
         for text in [
+            "",
             r#"{"token_type":"Bearer"}"#,
             r#"{"access_token":1,"token_type":"Bearer"}"#,
-            r#"{"access_token":"a.b.c"}"#,
             r#"{"access_token":"a.b.c","token_type":"N_A"}"#,
-            r#"{"access_token":"a.b.c","token_type":"Bearer","issued_token_type":"urn:ietf:params:oauth:token-type:id_token"}"#,
+            r#"{"access_token":"a.b.c","token_type":"n_a","issued_token_type":"urn:ietf:params:oauth:token-type:id_token"}"#,
         ] {
             assert!(read(text).unwrap().is_none(), "{text}");
         }
+        let kind = |members: &str| {
+            let text = format!(r#"{{"access_token":"a.b.c"{members}}}"#);
+            read(&text).unwrap().unwrap().kind
+        };
+        assert_eq!(kind(r#","token_type":"bEARER""#), Kind::Access);
+        assert_eq!(kind(""), Kind::Unknown);
+        assert_eq!(kind(r#","token_type":"mac""#), Kind::Unknown);
+        for issued in [r#""urn:ietf:params:oauth:token-type:refresh_token""#, "1", "null"] {
+            assert_eq!(
+                kind(&format!(r#","token_type":"DPoP","issued_token_type":{issued}"#)),
+                Kind::Other
+            );
+        }
+    }
+
+    // BR-19
+    #[test]
+    fn what_a_client_could_read_and_we_not_is_unreadable() {
+        let token = r#"{"access_token":"a","token_type":"Bearer"}"#;
         assert!(read(r#"{"access_token":"a","access_token":"b","token_type":"Bearer"}"#).is_err());
-        assert!(read("[]").is_err());
+        for text in ["[]", "access_token=a.b.c", "{}{}", "\u{feff}{}"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        let json = ("content-type", "application/json");
+        for fields in [
+            &[][..],
+            &[("content-type", "text/plain")],
+            &[json, ("content-type", "text/plain")],
+            &[json, ("content-encoding", "gzip")],
+            &[
+                json,
+                ("content-encoding", "identity"),
+                ("content-encoding", "gzip"),
+            ],
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                headers.append(*name, value.parse().unwrap());
+            }
+            assert!(TokenAnswer::read(&headers, token.into()).is_err(), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_refresh_token_is_read_where_it_is_said() {
+        let end = |member: &str| {
+            let text = format!(r#"{{"access_token":"a","token_type":"Bearer"{member}}}"#);
+            read(&text).unwrap().unwrap().refresh_expires_in
+        };
+        assert_eq!(end(r#","refresh_expires_in":1800"#), Some(1800));
+        assert_eq!(end(r#","refresh_token_expires_in":60"#), Some(60));
+        for unsaid in [
+            "",
+            r#","refresh_expires_in":0"#,
+            r#","refresh_expires_in":-1"#,
+            r#","refresh_expires_in":"9""#,
+        ] {
+            assert_eq!(end(unsaid), None, "{unsaid}");
+        }
     }
 }

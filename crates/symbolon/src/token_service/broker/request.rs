@@ -5,51 +5,75 @@ use std::borrow::Cow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::body::Bytes;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::http::request::Parts;
 use symbolon_core::{base64url, json};
 use zeroize::Zeroizing;
+
+use crate::form;
+use crate::http;
+use crate::token_service::token::Refusal;
 
 /// A form as it came, and its parameters.
 pub(super) struct Form {
     body: Bytes,
-    parameters: Vec<(String, Zeroizing<String>)>,
+    parameters: Vec<(Zeroizing<String>, Zeroizing<String>)>,
 }
 
-/// Parameters of which a second one could be read as the first (BR-02).
-const ONCE: [&str; 8] = [
+/// Parameters that are acted upon here. Whatever the server reads as one of them is read here as well, or refused: what
+/// is decided by it would otherwise be decided by another value than the server's (BR-02).
+const ACTED_UPON: [&str; 14] = [
     "grant_type",
     "client_id",
     "code",
     "refresh_token",
     "subject_token",
+    "subject_token_type",
     "actor_token",
+    "actor_token_type",
     "token",
     "client_assertion",
+    "response_type",
+    "response_mode",
+    "request",
+    "request_uri",
 ];
+/// Each name is held against those before it.
+const MAX_PARAMETERS: usize = 100;
 
 impl Form {
-    /// Reads a body. What is no form has no parameters that we know, and is the authorization server's to refuse.
-    /// None if a parameter stands twice that must not.
-    pub(super) fn read(headers: &HeaderMap, body: Bytes) -> Option<Self> {
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let media_type = content_type.split(';').next().unwrap_or_default().trim();
-        if !media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
-            return Some(Self {
-                body,
-                parameters: Vec::new(),
-            });
+    /// Reads a request that everybody reads alike.
+    pub(super) fn read(parts: &Parts, body: Bytes) -> Result<Self, Refusal> {
+        let refuse = |why| Err(Refusal::InvalidRequest(why));
+        if !is_plain_form(&parts.headers) {
+            return refuse("the body is not application/x-www-form-urlencoded in UTF-8");
         }
-        let mut parameters: Vec<(String, Zeroizing<String>)> = Vec::new();
-        for (name, value) in form_urlencoded::parse(&body) {
-            if ONCE.contains(&&*name) && parameters.iter().any(|(known, _)| *known == name) {
-                return None;
+        let query = parts.uri.query().unwrap_or_default().as_bytes();
+        if names(query).any(|(_, name)| acted_upon(&name).is_some()) {
+            // Servers that join query and body would take it for one of the body (RFC 6749 §3.2).
+            return refuse("a parameter stands in the query that belongs into the body");
+        }
+        if names(&body)
+            .any(|(is_plain, name)| acted_upon(&name).is_some_and(|known| !is_plain || known != name))
+        {
+            return refuse("a parameter's name can be read as another one's");
+        }
+        let mut parameters: Vec<(Zeroizing<String>, Zeroizing<String>)> = Vec::new();
+        for pair in body.split(|&octet| octet == b'&').filter(|pair| !pair.is_empty()) {
+            if parameters.len() == MAX_PARAMETERS {
+                return refuse("more than 100 parameters");
             }
-            parameters.push((name.into_owned(), Zeroizing::new(value.into_owned())));
+            let (name, value) = halves(pair);
+            let (Some(name), Some(value)) = (form::decode(name), form::decode(value)) else {
+                return refuse("a parameter is not percent-encoded UTF-8");
+            };
+            let stands_already = || parameters.iter().any(|(known, _)| *known == name);
+            if ACTED_UPON.contains(&name.as_str()) && stands_already() {
+                return refuse("a parameter stands more than once");
+            }
+            parameters.push((name, value));
         }
-        Some(Self { body, parameters })
+        Ok(Self { body, parameters })
     }
 
     /// A parameter that has a value.
@@ -57,7 +81,7 @@ impl Form {
         let found = self
             .parameters
             .iter()
-            .find(|(known, value)| known == name && !value.is_empty());
+            .find(|(known, value)| known.as_str() == name && !value.is_empty());
         found.map(|(_, value)| value.as_str())
     }
 
@@ -69,19 +93,15 @@ impl Form {
     /// The body with another value for that parameter, every other octet as it came.
     pub(super) fn with(&self, name: &str, value: &str) -> Self {
         let encoded: String = form_urlencoded::byte_serialize(value.as_bytes()).collect();
-        let replace = |pair: &[u8]| -> Vec<u8> {
-            match form_urlencoded::parse(pair).next() {
-                Some((known, _)) if known == name => {
-                    let written = pair.split(|octet| *octet == b'=').next().unwrap_or_default();
-                    [written, b"=", encoded.as_bytes()].concat()
-                }
-                _ => pair.to_vec(),
-            }
+        let is_it = |written: &[u8]| form::decode(written).is_some_and(|known| known.as_str() == name);
+        let replace = |pair: &[u8]| match halves(pair) {
+            (written, _) if is_it(written) => [written, b"=", encoded.as_bytes()].concat(),
+            _ => pair.to_vec(),
         };
         let pairs: Vec<_> = self.body.split(|octet| *octet == b'&').map(replace).collect();
         let mut parameters = self.parameters.clone();
         for (known, held) in &mut parameters {
-            if known == name {
+            if known.as_str() == name {
                 *held = Zeroizing::new(value.to_owned());
             }
         }
@@ -91,17 +111,74 @@ impl Form {
         }
     }
 
-    /// Which client says that it asks. The authorization server finds out whether it is.
-    pub(super) fn unverified_client(&self, headers: &HeaderMap) -> Option<String> {
+    /// Which client says that it asks; none says so if none. The authorization server finds out whether it is. A
+    /// request that names two could be another client's for the server than for us.
+    pub(super) fn unverified_client(&self, headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         let basic = headers
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(client_of_basic);
-        let assertion = || self.one("client_assertion").and_then(subject_of_assertion);
-        basic
-            .or_else(|| self.one("client_id").map(str::to_owned))
-            .or_else(assertion)
+        let parameter = self.one("client_id").map(str::to_owned);
+        let assertion = self.one("client_assertion").and_then(subject_of_assertion);
+        let mut named = [basic, parameter, assertion].into_iter().flatten();
+        let client = named.next();
+        if named.any(|other| Some(&other) != client.as_ref()) {
+            return Err(Refusal::InvalidRequest("two different client ids"));
+        }
+        Ok(client)
     }
+}
+
+/// Whether the body is what it is taken for here: a form, in an encoding in which the octets of ASCII stand for
+/// themselves, and not compressed.
+fn is_plain_form(headers: &HeaderMap) -> bool {
+    let is_form = |content_type: &[u8]| {
+        let content_type = content_type.to_ascii_lowercase();
+        let mut parts = content_type.split(|&octet| octet == b';').map(<[u8]>::trim_ascii);
+        let is_charset = |part: &[u8]| {
+            !part.starts_with(b"charset")
+                || matches!(
+                    part,
+                    b"charset=utf-8" | b"charset=\"utf-8\"" | b"charset=iso-8859-1" | b"charset=us-ascii"
+                )
+        };
+        parts.next() == Some(b"application/x-www-form-urlencoded") && parts.all(is_charset)
+    };
+    headers.contains_key(CONTENT_TYPE)
+        && http::is_once_at_most(headers, &CONTENT_TYPE, is_form)
+        && http::is_once_at_most(headers, &CONTENT_ENCODING, |coding| coding == b"identity")
+}
+
+/// The names in a form, and whether everybody sees one there: some servers take a `;` for an `&`.
+fn names(form: &[u8]) -> impl Iterator<Item = (bool, String)> {
+    form.split(|&octet| octet == b'&').flat_map(|pair| {
+        pair.split(|&octet| octet == b';').enumerate().map(|(at, pair)| {
+            let decoded = form_urlencoded::parse(halves(pair).0).next();
+            (
+                at == 0,
+                decoded.map_or_else(String::new, |(name, _)| name.into_owned()),
+            )
+        })
+    })
+}
+
+/// Which parameter some server takes that name for: without regard to case, cut at a NUL or a bracket, with dots and
+/// spaces for what PHP makes of them.
+fn acted_upon(name: &str) -> Option<&'static str> {
+    let name = name.split(['\0', '[']).next().unwrap_or_default();
+    let name = name
+        .trim()
+        .to_ascii_lowercase()
+        .replace(|character: char| !character.is_ascii_alphanumeric(), "_");
+    ACTED_UPON
+        .into_iter()
+        .find(|known| *known == name.trim_matches('_'))
+}
+
+/// What stands before the first `=`, and what behind it.
+fn halves(pair: &[u8]) -> (&[u8], &[u8]) {
+    let equals = pair.iter().position(|&octet| octet == b'=');
+    equals.map_or((pair, &[]), |at| (&pair[..at], &pair[at + 1..]))
 }
 
 fn client_of_basic(field: &str) -> Option<String> {
@@ -130,18 +207,21 @@ fn subject_of_assertion(assertion: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::Request;
+
     use super::*;
 
+    fn form_as(uri: &str, fields: &[(&str, &str)], body: &str) -> Option<Form> {
+        let request = fields.iter().fold(Request::post(uri), |request, (name, value)| {
+            request.header(*name, *value)
+        });
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        Form::read(&parts, body.to_owned().into()).ok()
+    }
+
     fn form(body: &str) -> Option<Form> {
-        let headers = [(
-            CONTENT_TYPE,
-            "application/x-www-form-urlencoded; charset=UTF-8"
-                .parse()
-                .unwrap(),
-        )]
-        .into_iter()
-        .collect();
-        Form::read(&headers, body.to_owned().into())
+        let plain = ("content-type", "application/x-www-form-urlencoded; charset=UTF-8");
+        form_as("/token", &[plain], body)
     }
 
     // BR-02
@@ -151,6 +231,38 @@ mod tests {
         assert!(form("code=a&c%6fde=b").is_none());
         assert!(form("resource=a&resource=b&audience=x&audience=y&x=1&x=2").is_some());
         assert_eq!(form("scope=&grant_type=a").unwrap().one("scope"), None);
+    }
+
+    #[test]
+    fn what_a_server_could_read_otherwise_is_refused() {
+        for body in [
+            "grant.type=password",
+            "grant+type=password",
+            "+grant_type=password",
+            "Grant_Type=password",
+            "grant_type[]=password",
+            "grant_type%00x=password",
+            "x=1;grant_type=password",
+            "code=%zz",
+            "code=%ff",
+        ] {
+            assert!(form(body).is_none(), "{body}");
+        }
+        assert!(form("scope=a;b&x[]=1&authorization_details=%5B%7B%7D%5D").is_some());
+        assert!(form(&"x=1&".repeat(100)).is_some() && form(&"x=1&".repeat(101)).is_none());
+        let plain = ("content-type", "application/x-www-form-urlencoded");
+        assert!(form_as("/token?p=policy&unknown=1", &[plain], "x=1").is_some());
+        assert!(form_as("/token?grant_type=password", &[plain], "x=1").is_none());
+        for fields in [
+            &[][..],
+            &[("content-type", "application/json")],
+            &[("content-type", "text/plain"), plain],
+            &[("content-type", "application/x-www-form-urlencoded;charset=ibm037")],
+            &[plain, ("content-encoding", "gzip")],
+        ] {
+            assert!(form_as("/token", fields, "grant_type=a").is_none(), "{fields:?}");
+        }
+        assert!(form_as("/token", &[plain, ("content-encoding", "identity")], "x=1").is_some());
     }
 
     // BR-16
@@ -164,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_named_by_header_parameter_or_assertion() {
+    fn the_client_is_named_by_header_parameter_or_assertion_and_once() {
         let basic = |text: &str| {
             [(
                 AUTHORIZATION,
@@ -173,20 +285,16 @@ mod tests {
             .into_iter()
             .collect()
         };
+        let client = |body: &str, headers: &HeaderMap| form(body).unwrap().unverified_client(headers).ok();
         let none = HeaderMap::new();
-        assert_eq!(
-            form("x=1").unwrap().unverified_client(&basic("a%3Ab:secret")),
-            Some("a:b".into())
-        );
-        assert_eq!(
-            form("client_id=app").unwrap().unverified_client(&none),
-            Some("app".into())
-        );
+        assert_eq!(client("x=1", &basic("a%3Ab:secret")), Some(Some("a:b".into())));
+        assert_eq!(client("client_id=app", &none), Some(Some("app".into())));
+        assert_eq!(client("x=1", &none), Some(None));
         let payload = base64url::encode(br#"{"sub":"app"}"#);
         let assertion = format!("client_assertion=e30.{payload}.AA");
-        assert_eq!(
-            form(&assertion).unwrap().unverified_client(&none),
-            Some("app".into())
-        );
+        assert_eq!(client(&assertion, &none), Some(Some("app".into())));
+        assert_eq!(client("client_id=app", &basic("app:x")), Some(Some("app".into())));
+        assert_eq!(client("client_id=app", &basic("other:x")), None);
+        assert_eq!(client(&format!("client_id=other&{assertion}"), &none), None);
     }
 }

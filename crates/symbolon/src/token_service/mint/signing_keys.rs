@@ -3,6 +3,9 @@
 //! A key that is to follow stands in a file of its own. It is published from when that file is found, and signs when
 //! everybody who keeps the JWK Set has had the time to ask for it again. That it signs is then written into its name,
 //! so that a restart changes nothing. The key before it stays published until the last of its tokens has ended.
+//!
+//! All of that holds across algorithms as well: where the settings name another one than the last key has, a key of
+//! that algorithm is made to follow.
 
 use std::fs;
 use std::io;
@@ -44,10 +47,17 @@ struct Held {
     next: Option<(UnixTime, Arc<SigningKey>)>,
 }
 
-/// Makes the key that is to follow the one in the data folder. A token service that runs finds it there.
+/// The algorithm of the key in the data folder that signs, if there is one.
+pub fn signing_algorithm(data: &Path) -> Result<Option<Algorithm>, KeyFileError> {
+    let files = used_files(data).map_err(|error| KeyFileError::new(data, error))?;
+    Ok(files.last().map(|(_, algorithm, _)| *algorithm))
+}
+
+/// Makes the key that is to follow the one in the data folder. A token service that runs finds it there, if that is
+/// the algorithm of its settings.
 pub fn make_next_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, KeyFileError> {
     let path = next_file(data, algorithm);
-    if used_in(data, algorithm)?.is_empty() {
+    if signing_algorithm(data)?.is_none() {
         return Err(KeyFileError::new(
             &key_file(data, algorithm),
             "no key is there to follow",
@@ -63,15 +73,20 @@ pub fn make_next_key(data: &Path, algorithm: Algorithm) -> Result<SigningKey, Ke
 }
 
 impl SigningKeys {
-    /// The keys in the data folder; the first is made if there is none.
+    /// The keys in the data folder; the first is made if there is none, and one that is to follow if the last signs
+    /// with another algorithm.
     pub fn open(
         data: &Path,
         issuer: &keys::Config,
         algorithm: Algorithm,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, KeyFileError> {
-        if used_in(data, algorithm)?.is_empty() {
-            key_in(data, algorithm)?;
+        match signing_algorithm(data)? {
+            None => drop(key_in(data, algorithm)?),
+            Some(last) if last != algorithm && !is_there(&next_file(data, algorithm)) => {
+                make_next_key(data, algorithm)?;
+            }
+            Some(_) => {}
         }
         let nothing = Held {
             used: Vec::new(),
@@ -115,20 +130,24 @@ impl SigningKeys {
     pub fn published(&self) -> Value {
         let held = self.held();
         let now = self.clock.now();
-        // A key has signed its last token when the next one began.
-        let ends = held
+        // A key has signed its last token when the next one began. That is known of none of those that began before
+        // all time, so they go together.
+        let ends = held.used.iter().skip(1).map(|(from, _)| {
+            (*from != UnixTime::default()).then(|| from.plus(self.issuer.max_lifetime + MARGIN))
+        });
+        let ends: Vec<_> = ends.collect();
+        let ended = ends.iter().rposition(|end| end.is_some_and(|end| end <= now));
+        let keys = held
             .used
             .iter()
-            .skip(1)
-            .map(|(from, _)| from.plus(self.issuer.max_lifetime + MARGIN));
-        let ended = ends.take_while(|end| *end <= now).count();
-        let keys = held.used.iter().skip(ended).chain(&held.next);
+            .skip(ended.map_or(0, |last| last + 1))
+            .chain(&held.next);
         json!({ "keys": keys.map(|(_, key)| key.public_jwk()).collect::<Vec<_>>() })
     }
 
     /// Looks for what has changed in the folder.
     pub fn look(&self) -> Result<(), KeyFileError> {
-        let used = used_in(&self.data, self.algorithm)?;
+        let used = used_in(&self.data)?;
         let next = self.next_in(&used)?;
         let mut held = self.held();
         if used.is_empty() {
@@ -178,10 +197,10 @@ impl SigningKeys {
 
     /// Notes on disk that a key signs, before it does.
     fn keep_used(&self, key: &SigningKey, now: UnixTime) -> Result<(), KeyFileError> {
-        let path = used_file(&self.data, self.algorithm, now);
+        let path = used_file(&self.data, key.algorithm(), now);
         let text = key_text(key).map_err(|error| KeyFileError::new(&path, error))?;
         private_file::write(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
-        let _ = fs::remove_file(next_file(&self.data, self.algorithm));
+        let _ = fs::remove_file(next_file(&self.data, key.algorithm()));
         Ok(())
     }
 
@@ -194,45 +213,54 @@ impl SigningKeys {
 impl KeySource for SigningKeys {
     fn jwk_set(&self) -> Option<Arc<JwkSet>> {
         let text = self.published().to_string();
-        JwkSet::parse(text.as_bytes(), &self.issuer.algorithms, Provenance::Configured)
+        JwkSet::parse(text.as_bytes(), &SigningKey::ALGORITHMS, Provenance::Configured)
             .ok()
             .map(Arc::new)
     }
 }
 
 /// The keys that have signed, by when they began. The first began before all time.
-fn used_in(data: &Path, algorithm: Algorithm) -> Result<Vec<(UnixTime, Arc<SigningKey>)>, KeyFileError> {
+fn used_in(data: &Path) -> Result<Vec<(UnixTime, Arc<SigningKey>)>, KeyFileError> {
     let mut used = Vec::new();
-    for (from, path) in used_files(data, algorithm).map_err(|error| KeyFileError::new(data, error))? {
+    for (from, algorithm, path) in used_files(data).map_err(|error| KeyFileError::new(data, error))? {
         let text = private_file::read(&path).map_err(|error| KeyFileError::new(&path, error))?;
         used.push((from, Arc::new(read_key(&path, &text, algorithm)?)));
     }
     Ok(used)
 }
 
-fn used_files(data: &Path, algorithm: Algorithm) -> io::Result<Vec<(UnixTime, PathBuf)>> {
+fn used_files(data: &Path) -> io::Result<Vec<(UnixTime, Algorithm, PathBuf)>> {
     let folder = match fs::read_dir(data) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         folder => folder?,
     };
-    let (before, first) = (format!("signing-key-{algorithm}."), key_file(data, algorithm));
     let mut files = Vec::new();
     for file in folder {
         let path = file?.path();
-        if path == first {
-            files.push((UnixTime::default(), path));
-        } else if let Some(seconds) = path.file_name().and_then(|name| {
-            name.to_str()?
-                .strip_prefix(&before)?
-                .strip_suffix(".json")?
-                .parse()
-                .ok()
-        }) {
-            files.push((UnixTime::from_secs(seconds), path));
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some((from, algorithm)) = name.and_then(read_name) {
+            files.push((from, algorithm, path));
         }
     }
-    files.sort();
+    files.sort_by(|(from, _, path), (other_from, _, other)| (from, path).cmp(&(other_from, other)));
     Ok(files)
+}
+
+/// When the key in a file of that name began to sign, and its algorithm.
+fn read_name(name: &str) -> Option<(UnixTime, Algorithm)> {
+    let name = name.strip_prefix("signing-key-")?.strip_suffix(".json")?;
+    let (algorithm, from) = match name.split_once('.') {
+        Some((algorithm, seconds)) => (algorithm, UnixTime::from_secs(seconds.parse().ok()?)),
+        None => (name, UnixTime::default()),
+    };
+    let algorithm = Algorithm::from_name(algorithm)?;
+    SigningKey::ALGORITHMS
+        .contains(&algorithm)
+        .then_some((from, algorithm))
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 fn used_file(data: &Path, algorithm: Algorithm, from: UnixTime) -> PathBuf {
@@ -272,7 +300,7 @@ mod tests {
         fn start(&self) -> (Arc<SigningKeys>, Issuers) {
             let issuer = keys::Config {
                 issuer: "https://id.example.com".into(),
-                profile: Profile::Rfc9068,
+                profile: Profile::RFC9068,
                 algorithms: vec![ALGORITHM],
                 tokens: TokenKind::Salted,
                 max_lifetime: LIFETIME,
@@ -316,7 +344,8 @@ mod tests {
     fn token(keys: &SigningKeys) -> UnverifiedJwt {
         let now = keys.clock.now();
         let claims = json!({
-            "iss": "https://id.example.com", "aud": "api", "iat": now.as_secs(), "exp": now.plus(LIFETIME).as_secs(),
+            "iss": "https://id.example.com", "aud": "api", "sub": "app", "client_id": "app", "jti": "1",
+            "iat": now.as_secs(), "exp": now.plus(LIFETIME).as_secs(),
         });
         keys.current().unwrap().sign("at+jwt", &claims).unwrap()
     }
@@ -462,6 +491,33 @@ mod tests {
         fs::remove_file(key_file(folder.data.path(), ALGORITHM)).unwrap();
         assert!(keys.look().is_err());
         assert_eq!(signing(&keys), old);
+    }
+
+    // Of two first keys nobody can say which one has signed, so both stay until a third has long followed.
+    #[test]
+    fn first_keys_of_several_algorithms_are_all_published() {
+        let folder = Folder::new();
+        let other = folder.data.path().join("elsewhere");
+        let eddsa = key_in(&other, Algorithm::EdDsa).unwrap();
+        let (keys, _) = folder.start();
+        let es256 = signing(&keys);
+        fs::rename(
+            key_file(&other, Algorithm::EdDsa),
+            key_file(folder.data.path(), Algorithm::EdDsa),
+        )
+        .unwrap();
+        fs::remove_dir(other).unwrap();
+        let (keys, _) = folder.start();
+        let first = [es256, eddsa.kid().to_owned()];
+        let all = published(&keys);
+        let next = all[2].clone();
+        assert_eq!((&all[..2], signing(&keys)), (&first[..], first[1].clone()));
+        folder.pass(PUBLISHED_BEFORE_USE.as_secs());
+        assert_eq!(signing(&keys), next);
+        folder.pass((LIFETIME + MARGIN).as_secs() - 1);
+        assert_eq!(published(&keys)[..2], first);
+        folder.pass(1);
+        assert_eq!(published(&keys), [next]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
 use symbolon::token_service::{Client, Paths, Source, mint};
-use symbolon::{admin, gateway, keys, revocations, store, telemetry, token_service};
+use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, Entry, EntryKey, GrantId, Mark, Profile, Record, Stored, TokenKind, Tombstone, UnixTime,
     sha256,
@@ -98,6 +98,30 @@ impl Deployment {
         deployment
     }
 
+    /// Ends the process and starts another one on the same folder, store and clock, with other settings.
+    pub async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = settings(&self.api, self.data.path());
+        // Its issuer stays who it is, wherever it listens.
+        let issuer = &self.process.issuers.configs().next().unwrap().issuer;
+        config.issuers[0].issuer.clone_from(issuer);
+        config.token_service.as_mut().unwrap().listen = ([127, 0, 0, 1], 0).into();
+        minting(&mut config).issuer = config.issuers[0].issuer.parse().unwrap();
+        change(&mut config);
+        self.process.stop().await;
+        let process = Process::start(config, self.store.clone(), self.clock.clone())
+            .await
+            .unwrap();
+        let deployment = Self {
+            token_service: process.token_service.unwrap(),
+            gateway: process.gateway.unwrap(),
+            admin: process.admin.unwrap(),
+            process,
+            ..self
+        };
+        deployment.api.trust(&deployment.jwks().await);
+        deployment
+    }
+
     /// The folder with its keys.
     pub fn data(&self) -> &std::path::Path {
         self.data.path()
@@ -164,6 +188,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         secrets: None,
         data: data.to_owned(),
         store: store::Config::Memory { max_bytes: 0 },
+        cache: l1::Config::DEFAULT,
         revocations: revocations::Config {
             max_bytes: 64 * 1024 * 1024,
             detect: Duration::from_secs(2),
@@ -171,7 +196,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
         },
         issuers: vec![keys::Config {
             issuer: issuer.clone(),
-            profile: Profile::Rfc9068,
+            profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
             max_lifetime: Duration::from_secs(3600),
@@ -248,6 +273,8 @@ pub struct FaultyStore {
     down: AtomicBool,
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
+    publishes_failed: AtomicUsize,
+    looks: AtomicUsize,
 }
 
 impl FaultyStore {
@@ -258,7 +285,14 @@ impl FaultyStore {
             down: AtomicBool::new(false),
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
+            publishes_failed: AtomicUsize::new(0),
+            looks: AtomicUsize::new(0),
         }
+    }
+
+    /// How often it was asked for an entry.
+    pub fn looks(&self) -> usize {
+        self.looks.load(Ordering::SeqCst)
     }
 
     /// Takes it down, or brings it back.
@@ -274,6 +308,11 @@ impl FaultyStore {
     /// Ends when an entry waits to be let in.
     pub async fn publish_waits(&self) {
         self.publish_waits.notified().await;
+    }
+
+    /// How often it could not let an entry in.
+    pub fn publishes_failed(&self) -> usize {
+        self.publishes_failed.load(Ordering::SeqCst)
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
@@ -302,7 +341,11 @@ impl EntryStore for FaultyStore {
             let mut held = self.publishes_held.subscribe();
             held.wait_for(|held| !held).await.unwrap();
         }
-        self.up()?.publish(key, entry, expires_at).await
+        let Ok(store) = self.up() else {
+            self.publishes_failed.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("a test took it down"));
+        };
+        store.publish(key, entry, expires_at).await
     }
 
     async fn put_grant(
@@ -315,6 +358,7 @@ impl EntryStore for FaultyStore {
     }
 
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
         self.up()?.get(key).await
     }
 

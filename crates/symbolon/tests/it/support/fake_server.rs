@@ -1,5 +1,6 @@
 //! An authorization server made for faults that a real one cannot be made to have.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -7,11 +8,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use hyper::header::HeaderMap;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use serde_json::{Value, json};
 use symbolon_core::{Algorithm, SigningKey};
+use tokio::sync::watch;
 
 use super::canary;
 
@@ -21,20 +23,25 @@ pub struct FakeServer {
     pub address: SocketAddr,
     pub key: Arc<SigningKey>,
     state: Arc<Mutex<Answers>>,
+    held: Arc<watch::Sender<bool>>,
 }
 
 type Fields = Vec<(String, String)>;
 
 #[derive(Default)]
 struct Answers {
-    token: Option<(StatusCode, Fields, Vec<u8>)>,
+    /// The next ones, and then the last of them for ever.
+    token: VecDeque<(StatusCode, Fields, Vec<u8>)>,
     revocation: Option<(StatusCode, String)>,
+    metadata: Vec<(String, Value)>,
+    is_broken: bool,
     received: Vec<Asked>,
 }
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
 pub struct Asked {
+    pub method: Method,
     pub path: String,
     pub headers: HeaderMap,
     pub body: String,
@@ -48,6 +55,7 @@ impl FakeServer {
             address: listener.local_addr().unwrap(),
             key: Arc::new(SigningKey::generate(Algorithm::Es256).unwrap()),
             state: Arc::default(),
+            held: Arc::new(watch::Sender::new(false)),
         };
         let router = Router::new().fallback(answer).with_state(server.clone());
         tokio::spawn(async move {
@@ -82,11 +90,18 @@ impl FakeServer {
 
     /// What the token endpoint answers from now on.
     pub fn answers(&self, status: StatusCode, fields: &[(&str, &str)], body: impl Into<Vec<u8>>) {
+        self.state.lock().unwrap().token.clear();
+        self.then_answers(status, fields, body);
+    }
+
+    /// What it answers after that has been said once.
+    pub fn then_answers(&self, status: StatusCode, fields: &[(&str, &str)], body: impl Into<Vec<u8>>) {
         let fields = fields
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        self.state.lock().unwrap().token = Some((status, fields, body.into()));
+        let answer = (status, fields, body.into());
+        self.state.lock().unwrap().token.push_back(answer);
     }
 
     /// A token answer with that JWT.
@@ -107,6 +122,25 @@ impl FakeServer {
         self.state.lock().unwrap().revocation = Some((status, body.to_owned()));
     }
 
+    /// What its metadata say of a member from now on.
+    pub fn names(&self, member: &str, value: Value) {
+        self.state
+            .lock()
+            .unwrap()
+            .metadata
+            .push((member.to_owned(), value));
+    }
+
+    /// Whether it fails whenever it is asked for its metadata.
+    pub fn set_broken(&self, is_broken: bool) {
+        self.state.lock().unwrap().is_broken = is_broken;
+    }
+
+    /// Answers nobody, or those that wait and those that come.
+    pub fn hold(&self, hold: bool) {
+        self.held.send_replace(hold);
+    }
+
     /// What it was asked, apart from metadata and keys.
     pub fn asked(&self) -> Vec<Asked> {
         self.state.lock().unwrap().received.clone()
@@ -125,25 +159,45 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
             .unwrap()
     };
     if path.contains(".well-known") {
-        return json(json!({
+        let state = server.state.lock().unwrap();
+        if state.is_broken {
+            let broken = Response::builder().status(StatusCode::INTERNAL_SERVER_ERROR);
+            return broken.body(Body::empty()).unwrap();
+        }
+        let mut document = json!({
             "issuer": issuer, "token_endpoint": format!("{issuer}/token"), "jwks_uri": format!("{issuer}/jwks"),
             "revocation_endpoint": format!("{issuer}/revoke"), "userinfo_endpoint": format!("{issuer}/userinfo"),
             "authorization_endpoint": format!("{issuer}/auth"), "signed_metadata": "x.y.z",
             "response_types_supported": ["code", "id_token token", "token"],
-        }));
+        });
+        for (member, value) in &state.metadata {
+            document[member] = value.clone();
+        }
+        return json(document);
     }
     if path.ends_with("/jwks") {
         return json(json!({ "keys": [server.key.public_jwk()] }));
     }
-    let mut state = server.state.lock().unwrap();
-    state.received.push(Asked {
+    let is_preflight = parts.method == Method::OPTIONS;
+    server.state.lock().unwrap().received.push(Asked {
+        method: parts.method,
         path: parts.uri.to_string(),
         headers: parts.headers,
         body: String::from_utf8_lossy(&body).into_owned(),
     });
+    let mut held = server.held.subscribe();
+    held.wait_for(|held| !held).await.unwrap();
+    if is_preflight {
+        let allowed = Response::builder().header("access-control-allow-origin", "https://app.example");
+        return allowed.body(Body::empty()).unwrap();
+    }
+    let mut state = server.state.lock().unwrap();
     match path.rsplit('/').next().unwrap() {
         "token" => {
-            let (status, fields, body) = state.token.clone().unwrap();
+            let (status, fields, body) = match state.token.len() {
+                1 => state.token[0].clone(),
+                _ => state.token.pop_front().unwrap(),
+            };
             let builder = Response::builder().status(status);
             let builder = fields
                 .iter()
@@ -155,7 +209,11 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
                 .revocation
                 .clone()
                 .unwrap_or((StatusCode::OK, String::new()));
-            Response::builder().status(status).body(Body::from(body)).unwrap()
+            Response::builder()
+                .status(status)
+                .header("access-control-allow-origin", "https://app.example")
+                .body(Body::from(body))
+                .unwrap()
         }
         "userinfo" => json(json!({ "sub": "canary-subject-81" })),
         "auth" => Response::builder()

@@ -1,16 +1,60 @@
-//! Programs of others: whether they are there, how they are started, and how they end.
+//! Programs of others: whether they are there, how they are started, what they are told, and how they end.
 
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::{get, output};
 
-/// A running server that is not ours. Ended when dropped, and at the latest with this process, however that ends.
-pub struct Server {
+/// A running program that reads a line for each thing to do, and writes one for what came of it. Ended when dropped,
+/// and at the latest with this process, however that ends.
+struct Lines {
     child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Lines {
+    fn start(command: &mut Command, log: File) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self {
+            input: child.stdin.take(),
+            output: BufReader::new(child.stdout.take().unwrap()),
+            child,
+        }
+    }
+
+    fn tell(&mut self, line: &str) -> std::io::Result<String> {
+        writeln!(self.input.as_mut().unwrap(), "{line}")?;
+        let mut answer = String::new();
+        self.output.read_line(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        drop(self.input.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// A running server that is not ours.
+pub struct Server {
+    lines: Lines,
     log: PathBuf,
 }
 
@@ -18,22 +62,19 @@ impl Server {
     /// Starts it. It runs in a folder of its own, so its path has to be absolute, or in `PATH`.
     pub fn start(name: &str, command_line: &[&str]) -> Self {
         let (file, log) = output::foreign_file(name);
-        let child = Command::new(root().join("tests/servers/while-open"))
-            .args(command_line)
-            // What a terminal sends to the tests would end the one who ends it.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self { child, log }
+        let mut command = Command::new(root().join("tests/servers/while-open"));
+        // What a terminal sends to the tests would end the one who ends it.
+        command.args(command_line).process_group(0);
+        Self {
+            lines: Lines::start(&mut command, file),
+            log,
+        }
     }
 
     /// Waits until it has something at that path. Fails after three minutes.
     pub async fn has(&mut self, at: SocketAddr, path: &str) {
         for _ in 0..1_800 {
-            let ended = self.child.try_wait().unwrap();
+            let ended = self.lines.child.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: see {}", self.log.display());
             if tokio::net::TcpStream::connect(at).await.is_ok() && get(at, path, &[]).await.status == 200 {
                 return;
@@ -42,12 +83,36 @@ impl Server {
         }
         panic!("never ready: see {}", self.log.display());
     }
+
+    /// Sends it a signal, and to whatever it has started.
+    pub fn signal(&mut self, signal: &str) {
+        assert_eq!(self.lines.tell(signal).unwrap(), format!("{signal}\n"));
+    }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        let _ = self.child.wait();
+/// A running program that does what it is told: one thing after the other, each told and answered in JSON.
+pub struct Puppet {
+    lines: Arc<Mutex<Lines>>,
+    log: PathBuf,
+}
+
+impl Puppet {
+    /// Starts it, with what it complains of in that file.
+    pub fn start(tool: impl AsRef<OsStr>, program: &Path, (file, log): (File, PathBuf)) -> Self {
+        let lines = Lines::start(Command::new(tool).arg(program), file);
+        Self {
+            lines: Arc::new(Mutex::new(lines)),
+            log,
+        }
+    }
+
+    /// Lets it do something.
+    pub async fn tell(&self, what: Value) -> Value {
+        let lines = self.lines.clone();
+        // A server in this thread may have to answer it.
+        let answer = tokio::task::spawn_blocking(move || lines.lock().unwrap().tell(&what.to_string()));
+        let answer = answer.await.unwrap().unwrap_or_default();
+        serde_json::from_str(&answer).unwrap_or_else(|_| panic!("it has ended: see {}", self.log.display()))
     }
 }
 
@@ -57,6 +122,13 @@ pub fn root() -> PathBuf {
         .join("../..")
         .canonicalize()
         .unwrap()
+}
+
+/// The version of a package that npm has installed there.
+pub fn npm_version(folder: &str, package: &str) -> String {
+    let file = root().join(format!("{folder}/node_modules/{package}/package.json"));
+    let about: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    about["version"].as_str().unwrap().to_owned()
 }
 
 /// Whether what `scripts/test` installs is there. It has to be, unless the test run is said to be offline.

@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use symbolon::gateway::{self, Gateway};
 use symbolon::keys::Issuers;
+use symbolon::l1;
 use symbolon::listener::{self, Limits, Stop};
 use symbolon::resolve::Resolver;
-use symbolon::revocations::{self, Revocations};
+use symbolon::revocations;
+use symbolon::shared::Shared;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -54,13 +56,14 @@ impl Deployment {
             detect: Duration::from_secs(2),
             tolerate: Duration::ZERO,
         };
-        let (store, clock, secrets) = (
+        let shared = Shared::new(
+            issuers,
             self.store.clone(),
-            self.clock.clone(),
+            config,
             self.process.secrets.clone(),
+            self.clock.clone(),
         );
-        let revocations = Revocations::new(config, store.clone(), clock.clone(), secrets.clone());
-        let resolver = Resolver::new(issuers, store, Arc::new(revocations), secrets, clock);
+        let resolver = Resolver::new(l1::Config::DEFAULT, &shared);
         let gateway = Gateway::new(settings, Arc::new(resolver)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -6,30 +6,37 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use http_body_util::Full;
 use hyper::{Method, Request};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::foreign::{Server, is_there, root};
 use super::{Answer, form, free_port, get, post, request};
 
 const KEY_PROVIDER: &str = "org.keycloak.keys.KeyProvider";
 
-/// A running Keycloak.
+/// A running Keycloak, known by whatever name it is called: `Host`, or `X-Forwarded-Host` of a proxy.
 pub struct Keycloak {
     pub address: SocketAddr,
-    url: String,
-    _server: Server,
+    server: Server,
 }
 
 impl Keycloak {
-    /// The one that all tests of this process share, known by whatever name it is called: `Host`, or
-    /// `X-Forwarded-Host` of a proxy. None if this test run does without.
-    pub async fn shared() -> Option<&'static Self> {
-        static SHARED: OnceCell<Option<Keycloak>> = OnceCell::const_new();
-        SHARED.get_or_init(|| Self::start(None)).await.as_ref()
+    /// The one that all tests of this process share. None if this test run does without.
+    pub async fn shared() -> Option<RwLockReadGuard<'static, Self>> {
+        Some(Self::the_one().await?.read().await)
     }
 
-    /// One more, with all its realms known under that URL alone.
-    pub async fn start(hostname: Option<&str>) -> Option<Self> {
+    /// The same, when no test uses it, and until this one is done with it.
+    pub async fn alone() -> Option<RwLockWriteGuard<'static, Self>> {
+        Some(Self::the_one().await?.write().await)
+    }
+
+    async fn the_one() -> Option<&'static RwLock<Self>> {
+        static SHARED: OnceCell<Option<RwLock<Keycloak>>> = OnceCell::const_new();
+        let start = async || Some(RwLock::new(Self::start().await?));
+        SHARED.get_or_init(start).await.as_ref()
+    }
+
+    async fn start() -> Option<Self> {
         if !is_there(&root().join(".tools/keycloak/prepared")) {
             return None;
         }
@@ -39,22 +46,33 @@ impl Keycloak {
             &[
                 root().join("tests/servers/keycloak/start").to_str().unwrap(),
                 &address.port().to_string(),
-                &hostname.map_or("--hostname-strict=false".to_owned(), |url| {
-                    format!("--hostname={url}")
-                }),
+                "--hostname-strict=false",
             ],
         );
         server
             .has(address, "/realms/master/.well-known/openid-configuration")
             .await;
-        Some(Self {
-            address,
-            url: hostname.map_or_else(|| format!("http://{address}"), str::to_owned),
-            _server: server,
-        })
+        Some(Self { address, server })
     }
 
-    /// A new realm, whose tokens are for that API. With a public URL it is known under that alone, as with `hostname`.
+    /// Its version.
+    pub fn version() -> String {
+        let told = std::fs::read_to_string(root().join(".tools/keycloak/version.txt")).unwrap();
+        let (_, version) = told.trim_end().rsplit_once(' ').unwrap();
+        version.to_owned()
+    }
+
+    /// Lets it answer nobody any more. Who comes is kept waiting.
+    pub fn stop(&mut self) {
+        self.server.signal("STOP");
+    }
+
+    /// Lets it go on after a stop.
+    pub fn go_on(&mut self) {
+        self.server.signal("CONT");
+    }
+
+    /// A new realm, whose tokens are for that API. With a public URL it is known under that alone.
     pub async fn realm(&self, audience: &str, public_url: Option<&str>) -> Realm<'_> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         let name = format!("acme-{}", COUNT.fetch_add(1, Ordering::Relaxed));
@@ -67,7 +85,10 @@ impl Keycloak {
         self.admin(Method::POST, "", &settings).await;
         Realm {
             keycloak: self,
-            issuer: format!("{}/realms/{name}", public_url.unwrap_or(&self.url)),
+            issuer: format!(
+                "{}/realms/{name}",
+                public_url.map_or_else(|| format!("http://{}", self.address), str::to_owned)
+            ),
             name,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::foreign::{Server, is_there, root};
+use super::foreign::{Server, is_there, npm_version, root};
 use super::{free_port, post};
 
 /// A running oidc-provider.
@@ -37,6 +37,11 @@ impl OidcProvider {
             issuer,
             _server: server,
         })
+    }
+
+    /// Its version.
+    pub fn version() -> String {
+        npm_version("tests/servers/oidc-provider", "oidc-provider")
     }
 
     /// Its issuer identifier.

@@ -38,6 +38,11 @@ pub fn file(name: &str) -> (File, PathBuf) {
     file_in(&folder(), name)
 }
 
+/// Leaves a text for whoever ran the tests.
+pub fn leave(name: &str, text: &str) {
+    std::fs::write(folder().join(name), text).unwrap();
+}
+
 /// A file for the output of a program that is not ours, where the leak check does not look.
 pub fn foreign_file(name: &str) -> (File, PathBuf) {
     let folder = folder().with_file_name("foreign-output");

@@ -255,7 +255,7 @@ pub async fn within<F: Future>(future: F) -> F::Output {
 
 /// Waits until it holds. Fails if it never does.
 pub async fn eventually(mut holds: impl FnMut() -> bool, what: &str) {
-    for _ in 0..800 {
+    for _ in 0..6_000 {
         if holds() {
             return;
         }

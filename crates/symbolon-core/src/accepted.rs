@@ -1,0 +1,484 @@
+//! A JWT that may be forwarded, and what a cache keeps of it: enough to accept it again without reading or verifying
+//! it again, sealed under a key that only its opaque token yields.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use zeroize::Zeroizing;
+
+use crate::crypto::{self, Key, NONCE_OCTETS, TAG_OCTETS};
+use crate::jwk::KeyId;
+use crate::record::{BegunAt, Name};
+use crate::secret::Secrets;
+use crate::time::UnixTime;
+use crate::token::OpaqueToken;
+use crate::verify::{Policy, Rejection, VerifiedJwt};
+
+/// A JWT that was verified in full, now or when a cache took it in, and may be forwarded. Nothing else makes one, and
+/// no `Debug` prints it.
+pub struct AcceptedJwt {
+    text: Zeroizing<String>,
+    permissions: Arc<Permissions>,
+    expires_at: UnixTime,
+}
+
+/// What a token is good for. Many tokens have the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Permissions {
+    pub(crate) issuer: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) scopes: BTreeSet<String>,
+    pub(crate) confirmation: bool,
+}
+
+/// Makes what a cache may keep. It has a key of its own, which does not leave the process: neither its memory nor a
+/// copy of it holds claims or credentials of tokens that are not in flight.
+pub struct Keeper {
+    salt: Zeroizing<[u8; 32]>,
+    nonces: AtomicU64,
+    shared: Mutex<HashSet<Arc<Permissions>>>,
+}
+
+/// What a cache keeps of one token.
+#[derive(Clone)]
+pub struct KeptJwt(Arc<Kept>);
+
+struct Kept {
+    permissions: Arc<Permissions>,
+    key: KeyId,
+    expires_at: UnixTime,
+    begun: BegunAt,
+    nonce: u64,
+    /// Against how many additions to the records it was checked, one more; zero if it never was.
+    checked: AtomicU64,
+    /// Each name of the token in the log, then the signing input, sealed.
+    octets: Box<[u8]>,
+    names: u16,
+    /// What its permissions take, if no other token shares them.
+    own_octets: u32,
+}
+
+/// Most sets of permissions that tokens share. What is beyond is kept with each token.
+const MAX_SHARED: usize = 4096;
+const MAX_SHARED_OCTETS: usize = 1024;
+/// Type and start of a name.
+const NAME_OCTETS: usize = 9;
+
+impl AcceptedJwt {
+    /// The compact serialization, for the resource server and for nobody else.
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+
+    /// The `iss` value.
+    pub fn issuer(&self) -> &str {
+        &self.permissions.issuer
+    }
+
+    /// Whether `audience` is among its audiences.
+    pub fn is_for(&self, audience: &str) -> bool {
+        self.permissions.audiences.iter().any(|named| named == audience)
+    }
+
+    /// Whether it has the scope (RFC 6749 §3.3).
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.permissions.scopes.contains(scope)
+    }
+
+    /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
+    pub fn is_sender_constrained(&self) -> bool {
+        self.permissions.confirmation
+    }
+
+    /// From when on it is not accepted.
+    pub fn expires_at(&self) -> UnixTime {
+        self.expires_at
+    }
+}
+
+impl From<VerifiedJwt> for AcceptedJwt {
+    fn from(jwt: VerifiedJwt) -> Self {
+        Self {
+            permissions: Arc::clone(jwt.permissions()),
+            expires_at: jwt.expires_at(),
+            text: jwt.into_text(),
+        }
+    }
+}
+
+impl Keeper {
+    /// One with a fresh key.
+    pub fn new() -> Self {
+        Self {
+            salt: Zeroizing::new(crypto::random()),
+            nonces: AtomicU64::new(0),
+            shared: Mutex::default(),
+        }
+    }
+
+    /// What may be kept of a JWT that `token` was resolved to.
+    #[allow(clippy::expect_used, reason = "a secret's number has eight bits")]
+    pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> KeptJwt {
+        let nonce = self.nonces.fetch_add(1, Ordering::Relaxed);
+        let mut sealed = Zeroizing::new(jwt.signing_input().as_bytes().to_vec());
+        sealed.reserve_exact(TAG_OCTETS);
+        crypto::aes_256_gcm_seal(&self.key(token), nonce_octets(nonce), &[], &mut sealed);
+        let mut names = Vec::with_capacity(8);
+        for name in jwt.names(secrets, token.entry_key()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let count =
+            u16::try_from(names.len()).expect("a name is of one of 255 secrets, and of one of eight kinds");
+        let (permissions, own_octets) = self.share(jwt.permissions());
+        let mut octets = Vec::with_capacity(names.len() * NAME_OCTETS + sealed.len());
+        for name in names {
+            octets.extend_from_slice(&name.to_bytes());
+        }
+        octets.extend_from_slice(&sealed);
+        KeptJwt(Arc::new(Kept {
+            permissions,
+            own_octets,
+            key: jwt.key(),
+            expires_at: jwt.expires_at(),
+            begun: BegunAt::of(jwt.lineage(), jwt.issued_at()),
+            nonce,
+            checked: AtomicU64::new(0),
+            octets: octets.into(),
+            names: count,
+        }))
+    }
+
+    /// The same permissions, of another token if one has them, and what they take if none can share them.
+    fn share(&self, permissions: &Arc<Permissions>) -> (Arc<Permissions>, u32) {
+        let size = permissions.size();
+        if size <= MAX_SHARED_OCTETS {
+            let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = shared.get(permissions) {
+                return (Arc::clone(known), 0);
+            }
+            if shared.len() >= MAX_SHARED {
+                shared.retain(|known| Arc::strong_count(known) > 1);
+            }
+            if shared.len() < MAX_SHARED {
+                shared.insert(Arc::clone(permissions));
+                return (Arc::clone(permissions), 0);
+            }
+        }
+        (Arc::clone(permissions), u32::try_from(size).unwrap_or(u32::MAX))
+    }
+
+    /// Opens what was kept of the JWT that belongs to `token`: nothing, if it is another one's.
+    pub fn open(&self, token: &OpaqueToken, kept: &KeptJwt) -> Option<AcceptedJwt> {
+        let (_, sealed) = kept.0.parts();
+        let signature = token.signature();
+        let mut text = Zeroizing::new(Vec::with_capacity(sealed.len() + 1 + signature.len()));
+        text.extend_from_slice(sealed);
+        crypto::aes_256_gcm_open(&self.key(token), nonce_octets(kept.0.nonce), &[], &mut text).ok()?;
+        text.push(b'.');
+        text.extend_from_slice(signature.as_bytes());
+        Some(AcceptedJwt {
+            text: Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).ok()?),
+            permissions: Arc::clone(&kept.0.permissions),
+            expires_at: kept.0.expires_at,
+        })
+    }
+
+    fn key(&self, token: &OpaqueToken) -> Key {
+        Zeroizing::new(crypto::sha256_of_parts(&[
+            b"symbolon l1",
+            &*self.salt,
+            token.expose().as_bytes(),
+        ]))
+    }
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl KeptJwt {
+    /// Whether it would still be accepted: it has not ended, its issuer is still one, with the key that it was
+    /// signed with (GW-31). What else was checked cannot have changed.
+    pub fn is_accepted(&self, policy: &Policy, now: UnixTime) -> Result<(), Rejection> {
+        if self.0.expires_at <= now {
+            return Err(Rejection::Expired);
+        }
+        let issuer = policy
+            .issuer(&self.0.permissions.issuer)
+            .ok_or(Rejection::Issuer)?;
+        let keys = issuer.keys.as_deref().ok_or(Rejection::KeysUnavailable)?;
+        if keys.holds(self.0.key) {
+            Ok(())
+        } else {
+            Err(Rejection::UnknownKey)
+        }
+    }
+
+    /// What the token is called in the log.
+    pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
+        let (names, _) = self.0.parts();
+        names.chunks_exact(NAME_OCTETS).filter_map(Name::from_bytes)
+    }
+
+    /// When the token was begun.
+    pub fn begun(&self) -> BegunAt {
+        self.0.begun
+    }
+
+    /// Whether it was checked against so many additions to the records.
+    pub fn was_checked(&self, additions: u64) -> bool {
+        self.0.checked.load(Ordering::Acquire) == additions + 1
+    }
+
+    /// No record kills it; so many additions to them had been made before that was looked at.
+    pub fn set_checked(&self, additions: u64) {
+        self.0.checked.store(additions + 1, Ordering::Release);
+    }
+
+    /// Octets that it takes, without its place in a table.
+    pub fn size(&self) -> usize {
+        size_of::<Kept>()
+            + REFERENCE_COUNTS
+            + 2 * ALLOCATION
+            + self.0.octets.len()
+            + self.0.own_octets as usize
+    }
+}
+
+/// What an allocator takes for each allocation besides, at most.
+const ALLOCATION: usize = 16;
+const REFERENCE_COUNTS: usize = 16;
+
+impl Kept {
+    fn parts(&self) -> (&[u8], &[u8]) {
+        self.octets.split_at(usize::from(self.names) * NAME_OCTETS)
+    }
+}
+
+impl Permissions {
+    /// Octets that they take.
+    fn size(&self) -> usize {
+        let texts = self.audiences.iter().chain(&self.scopes);
+        let of_text = |text: &String| text.len() + size_of::<String>() + ALLOCATION;
+        size_of::<Self>() + self.issuer.len() + texts.map(of_text).sum::<usize>()
+    }
+}
+
+fn nonce_octets(number: u64) -> [u8; NONCE_OCTETS] {
+    let mut octets = [0; NONCE_OCTETS];
+    octets[NONCE_OCTETS - 8..].copy_from_slice(&number.to_be_bytes());
+    octets
+}
+
+impl fmt::Debug for AcceptedJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AcceptedJwt(..)")
+    }
+}
+
+impl fmt::Debug for KeptJwt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeptJwt(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        Algorithm, IssuerPolicy, JwkSet, Lineage, Mark, Profile, Provenance, Secret, SigningKey, TokenKind,
+        UnverifiedJwt,
+    };
+
+    const ISSUER: &str = "https://id.example.com";
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+
+    struct Issuer(SigningKey);
+
+    impl Issuer {
+        fn new() -> Self {
+            Self(SigningKey::generate(Algorithm::Es256).unwrap())
+        }
+
+        fn keys(keys: &[&SigningKey]) -> Arc<JwkSet> {
+            let keys: Vec<_> = keys.iter().map(|key| key.public_jwk()).collect();
+            let text = json!({ "keys": keys }).to_string();
+            Arc::new(JwkSet::parse(text.as_bytes(), &[Algorithm::Es256], Provenance::Fetched).unwrap())
+        }
+
+        fn accepted_with(keys: Option<Arc<JwkSet>>) -> Policy {
+            Policy::new([IssuerPolicy {
+                issuer: ISSUER.into(),
+                profile: Profile::RFC9068,
+                algorithms: vec![Algorithm::Es256],
+                tokens: TokenKind::Salted,
+                max_lifetime: Duration::from_secs(3600),
+                keys,
+            }])
+        }
+
+        fn policy(&self) -> Policy {
+            Self::accepted_with(Some(Self::keys(&[&self.0])))
+        }
+
+        /// A token and the JWT that it is resolved to.
+        fn issue(&self, scope: &str) -> (OpaqueToken, VerifiedJwt) {
+            let claims = json!({
+                "iss": ISSUER, "aud": "orders", "sub": "alice", "client_id": "app", "sid": "session",
+                "jti": crate::base64url::encode(&crypto::random::<16>()), "scope": scope,
+                "iat": NOW.as_secs(), "exp": NOW.as_secs() + 60,
+            });
+            let claims = serde_json::from_value(claims).unwrap();
+            let jwt: UnverifiedJwt = self.0.sign("at+jwt", &claims).unwrap();
+            let lineage = Lineage {
+                mark: Mark::EMPTY_LOG,
+                ..Lineage::default()
+            };
+            let policy = self.policy();
+            let (token, half) = policy.verify_issued(jwt, NOW).unwrap().split(lineage).unwrap();
+            let jwt = policy.verify(half.glue(&token).unwrap(), NOW).unwrap();
+            (token, jwt)
+        }
+    }
+
+    fn secrets(numbers: &[u8]) -> Secrets {
+        let secret = |number: &u8| Secret::generate(NonZeroU8::new(*number).unwrap());
+        Secrets::new(numbers.iter().map(secret).collect()).unwrap()
+    }
+
+    #[test]
+    fn what_was_kept_opens_to_the_same() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let (token, jwt) = issuer.issue("orders:read orders:write");
+        let accepted = keeper
+            .open(&token, &keeper.keep(&token, &jwt, &secrets(&[1])))
+            .unwrap();
+        assert_eq!(accepted.expose(), jwt.expose());
+        assert_eq!(
+            (accepted.issuer(), accepted.expires_at()),
+            (ISSUER, jwt.expires_at())
+        );
+        assert!(accepted.is_for("orders") && !accepted.is_for("bills"));
+        assert!(accepted.has_scope("orders:write") && !accepted.has_scope("orders"));
+        assert!(!accepted.is_sender_constrained());
+    }
+
+    #[test]
+    fn it_opens_with_no_other_token_and_in_no_other_process() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let ((token, jwt), (other, _)) = (issuer.issue("a"), issuer.issue("a"));
+        let kept = keeper.keep(&token, &jwt, &secrets(&[1]));
+        assert!(keeper.open(&other, &kept).is_none());
+        assert!(Keeper::new().open(&token, &kept).is_none());
+        // Another salt makes another token of one signature.
+        let (again, _) = jwt.split(Lineage::default()).unwrap();
+        assert!(keeper.open(&again, &kept).is_none());
+    }
+
+    // GW-31
+    #[test]
+    fn it_is_accepted_while_its_end_its_issuer_and_its_key_allow() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let (token, jwt) = issuer.issue("a");
+        let kept = keeper.keep(&token, &jwt, &secrets(&[1]));
+        let until = |seconds: u64| UnixTime::from_secs(NOW.as_secs() + seconds);
+        assert_eq!(kept.is_accepted(&issuer.policy(), until(59)), Ok(()));
+        assert_eq!(
+            kept.is_accepted(&issuer.policy(), until(60)),
+            Err(Rejection::Expired)
+        );
+        assert_eq!(kept.is_accepted(&Policy::default(), NOW), Err(Rejection::Issuer));
+
+        let other = Issuer::new();
+        let with = |keys: Option<&[&SigningKey]>| Issuer::accepted_with(keys.map(Issuer::keys));
+        assert_eq!(kept.is_accepted(&with(Some(&[&other.0, &issuer.0])), NOW), Ok(()));
+        assert_eq!(
+            kept.is_accepted(&with(Some(&[&other.0])), NOW),
+            Err(Rejection::UnknownKey)
+        );
+        assert_eq!(
+            kept.is_accepted(&with(None), NOW),
+            Err(Rejection::KeysUnavailable)
+        );
+    }
+
+    #[test]
+    fn it_has_every_name_of_the_token_under_every_secret() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let (token, jwt) = issuer.issue("a");
+        for held in [&[1][..], &[2, 1], &(1..=255).collect::<Vec<_>>()] {
+            let secrets = secrets(held);
+            let kept = keeper.keep(&token, &jwt, &secrets);
+            let mut names: Vec<_> = kept.names().collect();
+            assert_eq!(names.len(), 1 + held.len() * 5);
+            for name in jwt.names(&secrets, token.entry_key()) {
+                assert!(names.contains(&name));
+                names.retain(|other| *other != name);
+            }
+            assert_eq!(names, []);
+            assert_eq!(kept.begun(), BegunAt::of(jwt.lineage(), jwt.issued_at()));
+            assert!(keeper.open(&token, &kept).is_some());
+        }
+    }
+
+    #[test]
+    fn it_is_checked_anew_when_there_are_new_records() {
+        let (token, jwt) = Issuer::new().issue("a");
+        let kept = Keeper::new().keep(&token, &jwt, &secrets(&[1]));
+        assert!(!kept.was_checked(0));
+        kept.set_checked(0);
+        assert!(kept.was_checked(0) && !kept.was_checked(1));
+    }
+
+    #[test]
+    fn permissions_are_shared_and_counted_where_they_are_not() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let keep = |scope: &str| {
+            let (token, jwt) = issuer.issue(scope);
+            keeper.keep(&token, &jwt, &secrets(&[1]))
+        };
+        let (first, second) = (keep("a"), keep("a"));
+        assert!(Arc::ptr_eq(&first.0.permissions, &second.0.permissions));
+        assert_eq!(first.size(), second.size());
+        let long = "x".repeat(2 * MAX_SHARED_OCTETS);
+        let (own, other) = (keep(&long), keep(&long));
+        assert!(!Arc::ptr_eq(&own.0.permissions, &other.0.permissions));
+        assert!(own.size() > own.0.octets.len() + long.len());
+        assert_eq!(keeper.shared.lock().unwrap().len(), 1);
+        drop((first, second));
+        for number in 0..MAX_SHARED {
+            drop(keep(&number.to_string()));
+        }
+        assert!(keeper.shared.lock().unwrap().len() <= MAX_SHARED);
+    }
+
+    #[test]
+    fn neither_memory_nor_debug_shows_a_claim() {
+        let (keeper, issuer) = (Keeper::new(), Issuer::new());
+        let (token, jwt) = issuer.issue("a");
+        let kept = keeper.keep(&token, &jwt, &secrets(&[1]));
+        let payload = jwt.signing_input().split('.').nth(1).unwrap().as_bytes();
+        assert!(
+            kept.0
+                .octets
+                .windows(16)
+                .all(|window| !payload.windows(16).any(|part| part == window))
+        );
+        assert_eq!(format!("{kept:?}"), "KeptJwt(..)");
+        assert_eq!(
+            format!("{:?}", keeper.open(&token, &kept).unwrap()),
+            "AcceptedJwt(..)"
+        );
+    }
+}

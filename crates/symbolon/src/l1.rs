@@ -1,0 +1,251 @@
+//! The bounded cache in this process: what was verified, sealed, so that a hit verifies nothing and asks nobody.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+use symbolon_core::{AcceptedJwt, EntryKey, Keeper, KeptJwt, OpaqueToken, Secrets, VerifiedJwt};
+use tokio::sync::OnceCell;
+
+/// How large the cache may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Octets of what is kept, its places in the table included.
+    pub max_bytes: usize,
+}
+
+/// The cache. It keeps entries, never decisions: what a token is worth is looked at with every hit.
+pub struct L1<E> {
+    keeper: Keeper,
+    kept: Cache<EntryKey, KeptJwt, BySize>,
+    fills: Mutex<HashMap<EntryKey, Arc<Fill<E>>>>,
+}
+
+/// One look-up that all share who miss the same token meanwhile.
+type Fill<E> = OnceCell<Result<KeptJwt, E>>;
+
+/// Somebody's part in a look-up. Whoever comes after it begins another.
+struct Part<'a, E> {
+    l1: &'a L1<E>,
+    key: EntryKey,
+    fill: Arc<Fill<E>>,
+}
+
+/// What came of a fill.
+pub struct Filled<E> {
+    /// What is kept of the token now.
+    pub outcome: Result<KeptJwt, E>,
+    /// Whether the look-up had begun before it was asked for: what the store said then may have changed since.
+    pub joined: bool,
+}
+
+#[derive(Clone)]
+struct BySize;
+
+/// What a place in the cache takes, besides what is in it.
+const PLACE_BYTES: usize = 32 + 8 + 64;
+/// What a token is guessed to take, for the size of the table.
+const TYPICAL_BYTES: usize = 900;
+
+impl Config {
+    /// Room for about 300,000 tokens.
+    pub const DEFAULT: Self = Self { max_bytes: 256 << 20 };
+}
+
+impl<E: Clone> L1<E> {
+    /// An empty cache.
+    pub fn new(config: Config) -> Self {
+        let tokens = config.max_bytes / TYPICAL_BYTES;
+        Self {
+            keeper: Keeper::new(),
+            kept: Cache::with_weighter(tokens.max(1), config.max_bytes as u64, BySize),
+            fills: Mutex::default(),
+        }
+    }
+
+    /// What is kept of the token with that entry key.
+    pub fn get(&self, key: EntryKey) -> Option<KeptJwt> {
+        self.kept.get(&key)
+    }
+
+    /// Opens what is kept of `token`.
+    pub fn open(&self, token: &OpaqueToken, kept: &KeptJwt) -> Option<AcceptedJwt> {
+        self.keeper.open(token, kept)
+    }
+
+    /// Keeps what `token` was resolved to. It is in the cache before anybody looks at the records for it: what is
+    /// revoked meanwhile is seen by one or the other (PROTOCOL rule 9).
+    pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> KeptJwt {
+        let kept = self.keeper.keep(token, jwt, secrets);
+        self.kept.insert(token.entry_key(), kept.clone());
+        kept
+    }
+
+    /// Drops what is kept of the token with that entry key.
+    pub fn remove(&self, key: EntryKey) {
+        self.kept.remove(&key);
+    }
+
+    /// Fills the cache by `look_up`, or waits for another who does so for the same token. If that one goes away, the
+    /// next goes on in its place.
+    pub async fn fill(&self, key: EntryKey, look_up: impl AsyncFnOnce() -> Result<KeptJwt, E>) -> Filled<E> {
+        let part = Part {
+            l1: self,
+            key,
+            fill: self.fills().entry(key).or_default().clone(),
+        };
+        let mut joined = true;
+        let outcome = part.fill.get_or_init(|| {
+            joined = false;
+            look_up()
+        });
+        let outcome = outcome.await.clone();
+        Filled { outcome, joined }
+    }
+
+    fn fills(&self) -> MutexGuard<'_, HashMap<EntryKey, Arc<Fill<E>>>> {
+        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Octets of what is kept.
+    pub fn size(&self) -> u64 {
+        self.kept.weight()
+    }
+
+    /// How many tokens are kept.
+    pub fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+}
+
+impl<E> Drop for Part<'_, E> {
+    fn drop(&mut self) {
+        let mut fills = self.l1.fills.lock().unwrap_or_else(PoisonError::into_inner);
+        if fills
+            .get(&self.key)
+            .is_some_and(|fill| Arc::ptr_eq(fill, &self.fill))
+        {
+            fills.remove(&self.key);
+        }
+    }
+}
+
+impl Weighter<EntryKey, KeptJwt> for BySize {
+    fn weight(&self, _: &EntryKey, kept: &KeptJwt) -> u64 {
+        (PLACE_BYTES + kept.size()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::{Future, pending};
+    use std::num::NonZeroU8;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use symbolon_core::{
+        Algorithm, IssuerPolicy, JwkSet, Lineage, Policy, Profile, Provenance, Secret, SigningKey, TokenKind,
+        UnixTime, sha256,
+    };
+
+    use super::*;
+    use crate::store::conformance::entry;
+
+    fn l1(max_bytes: usize) -> L1<&'static str> {
+        L1::new(Config { max_bytes })
+    }
+
+    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn those_who_miss_the_same_token_share_a_look_up() {
+        let (l1, (key, _), (other, _)) = (l1(1 << 20), entry(1), entry(2));
+        let (look_ups, answered) = (Cell::new(0), tokio::sync::Notify::new());
+        let look_up = async || {
+            look_ups.set(look_ups.get() + 1);
+            answered.notified().await;
+            Err("away")
+        };
+        let (mut first, mut second) = (pin!(l1.fill(key, look_up)), pin!(l1.fill(key, look_up)));
+        let mut third = pin!(l1.fill(other, look_up));
+        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+        assert!(poll(third.as_mut()).is_none());
+        assert_eq!(look_ups.get(), 2, "one for each token");
+        answered.notify_one();
+        let (first, second) = (poll(first).unwrap(), poll(second).unwrap());
+        assert_eq!((first.outcome.err(), first.joined), (Some("away"), false));
+        assert_eq!((second.outcome.err(), second.joined), (Some("away"), true));
+
+        let mut later = pin!(l1.fill(key, look_up));
+        assert!(poll(later.as_mut()).is_none());
+        assert_eq!(
+            look_ups.get(),
+            3,
+            "what came of a look-up is for those who waited"
+        );
+    }
+
+    #[test]
+    fn if_the_first_goes_away_the_next_goes_on() {
+        let (l1, (key, _)) = (l1(1 << 20), entry(1));
+        let mut first = Box::pin(l1.fill(key, async || pending().await));
+        let mut second = pin!(l1.fill(key, async || Err("found out")));
+        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+        drop(first);
+        let second = poll(second).unwrap();
+        assert_eq!((second.outcome.err(), second.joined), (Some("found out"), false));
+        assert!(l1.fills().is_empty());
+    }
+
+    // ST-10
+    #[test]
+    fn it_takes_no_more_than_it_may() {
+        let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+        let jwks = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
+        let algorithms = vec![Algorithm::EdDsa];
+        let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
+        let policy = Policy::new([IssuerPolicy {
+            issuer: "https://id.example.com".into(),
+            profile: Profile::RFC9068,
+            algorithms,
+            tokens: TokenKind::Signature,
+            max_lifetime: std::time::Duration::from_secs(3600),
+            keys: Some(Arc::new(keys)),
+        }]);
+        let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
+        let max_bytes = 64 * 1024;
+        let l1 = l1(max_bytes);
+        let mut last = None;
+        for number in 0..500_u64 {
+            let jti = symbolon_core::base64url::encode(&sha256(&number.to_be_bytes()));
+            let claims = serde_json::json!({
+                "iss": "https://id.example.com", "aud": "orders", "iat": 1_800_000_000_u64,
+                "exp": 1_800_000_060_u64, "jti": jti, "scope": "orders:read", "sub": "alice", "client_id": "app",
+            });
+            let jwt = key
+                .sign("at+jwt", &serde_json::from_value(claims).unwrap())
+                .unwrap();
+            let jwt = policy.verify(jwt, UnixTime::from_secs(1_800_000_000)).unwrap();
+            let (token, _) = jwt.split(Lineage::default()).unwrap();
+            l1.keep(&token, &jwt, &secrets);
+            assert!(l1.size() <= max_bytes as u64);
+            last = Some(token.entry_key());
+        }
+        assert!(l1.len() > 40, "{}", l1.len());
+        assert!(l1.size() > max_bytes as u64 / 2);
+        l1.remove(last.unwrap());
+        assert!(l1.get(last.unwrap()).is_none());
+    }
+}

@@ -1,0 +1,196 @@
+//! What is counted, and what it is called. No label holds anything that a stranger can choose (OP-01).
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+
+/// The counters of one process.
+pub struct Metrics {
+    registry: Registry,
+    decisions: Family<Decision, Counter>,
+    look_ups: Family<LookUp, Counter>,
+    store: Family<Operation, Histogram>,
+    store_failures: Family<Operation, Counter>,
+    issued: Counter,
+    revoked: Counter,
+    now: Now,
+}
+
+/// What is as it is at the moment of asking.
+#[derive(Clone, Default)]
+struct Now {
+    cached: Gauge,
+    cache_bytes: Gauge,
+    records: Gauge,
+    ready: Gauge,
+    view_age: Gauge<f64, std::sync::atomic::AtomicU64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Decision {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookUp {
+    found: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+}
+
+/// How a token was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// In the cache.
+    Hit,
+    /// By a look-up of this request.
+    Filled,
+    /// By a look-up that another request had begun.
+    Joined,
+}
+
+/// How it stands with the process now.
+#[derive(Clone, Copy, Debug)]
+pub struct Snapshot {
+    /// Tokens in the cache.
+    pub cached: usize,
+    /// Octets in the cache.
+    pub cache_bytes: u64,
+    /// Records held.
+    pub records: usize,
+    /// Whether it can decide.
+    pub ready: bool,
+    /// How old the view of the log is; none before it was read.
+    pub view_age: Option<Duration>,
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("symbolon");
+        let metrics = Self {
+            decisions: Family::default(),
+            look_ups: Family::default(),
+            store: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_05, 2.0, 16))),
+            store_failures: Family::default(),
+            issued: Counter::default(),
+            revoked: Counter::default(),
+            now: Now::default(),
+            registry: Registry::default(),
+        };
+        let Now {
+            cached,
+            cache_bytes,
+            records,
+            ready,
+            view_age,
+        } = metrics.now.clone();
+        registry.register(
+            "decisions",
+            "Requests with or without a token, by what came of them: forwarded, or the reason why not",
+            metrics.decisions.clone(),
+        );
+        registry.register(
+            "look_ups",
+            "Tokens by how they were found: in the cache (hit), by a look-up (filled), by another request's (joined)",
+            metrics.look_ups.clone(),
+        );
+        registry.register_with_unit(
+            "store",
+            "How long the store took to answer",
+            Unit::Seconds,
+            metrics.store.clone(),
+        );
+        registry.register(
+            "store_failures",
+            "What the store did not do",
+            metrics.store_failures.clone(),
+        );
+        registry.register("issued", "Opaque tokens handed out", metrics.issued.clone());
+        registry.register("revocations", "Revocations acknowledged", metrics.revoked.clone());
+        registry.register("cache_tokens", "Tokens in the cache", cached);
+        registry.register_with_unit("cache", "What the cache takes", Unit::Bytes, cache_bytes);
+        registry.register("records", "Records of the revocation log that are held", records);
+        registry.register(
+            "ready",
+            "Whether the log was read to its end, so that it can decide",
+            ready,
+        );
+        registry.register_with_unit(
+            "view_age",
+            "How long ago the last round was sent that counts; -1 before the first",
+            Unit::Seconds,
+            view_age,
+        );
+        Self { registry, ..metrics }
+    }
+
+    /// A request was decided: `forwarded`, or refused for that reason.
+    pub fn decided(&self, reason: &'static str) {
+        self.decisions.get_or_create(&Decision { reason }).inc();
+    }
+
+    /// A token was found.
+    pub fn found(&self, found: Found) {
+        let found = match found {
+            Found::Hit => "hit",
+            Found::Filled => "filled",
+            Found::Joined => "joined",
+        };
+        self.look_ups.get_or_create(&LookUp { found }).inc();
+    }
+
+    /// The store answered, or failed, after so long.
+    pub fn store_answered(&self, operation: &'static str, after: Duration) {
+        let operation = Operation { operation };
+        self.store.get_or_create(&operation).observe(after.as_secs_f64());
+    }
+
+    /// The store did not do it.
+    pub fn store_failed(&self, operation: &'static str) {
+        self.store_failures.get_or_create(&Operation { operation }).inc();
+    }
+
+    /// An opaque token is handed out.
+    pub fn issued(&self) {
+        self.issued.inc();
+    }
+
+    /// A revocation was acknowledged.
+    pub fn revoked(&self) {
+        self.revoked.inc();
+    }
+
+    /// All of it, in the text format of `OpenMetrics` 1.0.
+    pub fn render(&self, snapshot: &Snapshot) -> String {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.now.cached.set(gauge(snapshot.cached));
+        self.now
+            .cache_bytes
+            .set(i64::try_from(snapshot.cache_bytes).unwrap_or(i64::MAX));
+        self.now.records.set(gauge(snapshot.records));
+        self.now.ready.set(i64::from(snapshot.ready));
+        self.now
+            .view_age
+            .set(snapshot.view_age.map_or(-1.0, |age| age.as_secs_f64()));
+        let mut text = String::new();
+        // Nothing can go wrong in a text that grows.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

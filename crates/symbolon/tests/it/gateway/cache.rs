@@ -1,0 +1,103 @@
+//! L1: a token that was seen before is answered for from memory, and looked at anew in all that can have changed.
+
+use std::time::Duration;
+
+use crate::support::{Answer, Deployment, Issuer, Upstream, with_token};
+
+/// A deployment that tolerates an old view for so long.
+async fn tolerating(tolerate: Duration) -> Deployment {
+    Deployment::start_with(|config| config.revocations.tolerate = tolerate).await
+}
+
+fn is_outage(answer: &Answer) {
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"], "temporarily_unavailable");
+}
+
+#[tokio::test]
+async fn the_second_request_asks_no_store() {
+    let deployment = Deployment::start().await;
+    let (token, other) = (deployment.token().await, deployment.token().await);
+    for _ in 0..3 {
+        assert_eq!(deployment.call(&token).await.status, 200);
+    }
+    assert_eq!(deployment.store.looks(), 1);
+    deployment.store.set_down(true);
+    assert_eq!(deployment.call(&token).await.status, 200);
+    is_outage(&deployment.call(&other).await);
+    deployment.store.set_down(false);
+    assert_eq!(deployment.call(&other).await.status, 200);
+}
+
+// PROTOCOL rule 10, P2
+#[tokio::test]
+async fn while_the_log_is_away_what_was_seen_is_served_for_as_long_as_is_tolerated() {
+    let deployment = tolerating(Duration::from_secs(30)).await;
+    let (token, unseen) = (deployment.token().await, deployment.token().await);
+    assert_eq!(deployment.call(&token).await.status, 200);
+    deployment.store.set_down(true);
+    // Two seconds of `detect`, thirty of `tolerate`.
+    deployment.clock.advance(Duration::from_secs(31));
+    assert_eq!(deployment.call(&token).await.status, 200);
+    is_outage(&deployment.call(&unseen).await);
+    deployment.clock.advance(Duration::from_secs(2));
+    is_outage(&deployment.call(&token).await);
+    deployment.store.set_down(false);
+    for token in [&token, &unseen] {
+        assert_eq!(deployment.call(token).await.status, 200);
+    }
+}
+
+// PROTOCOL rule 10: an entry that can be read does not stand in for the log.
+#[tokio::test]
+async fn an_old_view_fills_nothing() {
+    let deployment = tolerating(Duration::ZERO).await;
+    let token = deployment.token().await;
+    assert_eq!(deployment.call(&token).await.status, 200);
+    deployment.store.set_down(true);
+    deployment.clock.advance(Duration::from_secs(3));
+    is_outage(&deployment.call(&token).await);
+    assert_eq!(deployment.store.looks(), 1);
+}
+
+// P3, GW-31
+#[tokio::test]
+async fn a_revocation_bites_on_what_is_kept() {
+    let deployment = Deployment::start().await;
+    let (token, other) = (deployment.token().await, deployment.token().await);
+    for token in [&token, &other] {
+        assert_eq!(deployment.call(token).await.status, 200);
+    }
+    assert_eq!(deployment.revoke(&token).await.status, 200);
+    let answer = deployment.call(&token).await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.json()["error"], "invalid_token");
+    deployment.store.set_down(true);
+    assert_eq!(
+        deployment.call(&other).await.status,
+        200,
+        "it is checked, and kept"
+    );
+}
+
+// GW-31, MD-08
+#[tokio::test]
+async fn what_is_kept_ends_with_its_time_and_its_key() {
+    let upstream = Upstream::start().await;
+    let issuer = Issuer::new();
+    let deployment = issuer.accepted_before(&upstream).await;
+    let token = issuer.publish(&deployment, &Issuer::claims(&deployment)).await;
+    let ask = async || {
+        deployment
+            .exchange(with_token("GET /x", &token, &[]))
+            .await
+            .status()
+    };
+    assert_eq!(ask().await, 200);
+    // It lives for 600 seconds.
+    deployment.clock.advance(Duration::from_secs(599));
+    assert_eq!(ask().await, 200);
+    deployment.clock.advance(Duration::from_secs(1));
+    assert_eq!(ask().await, 401);
+    assert_eq!(deployment.store.looks(), 1);
+}
