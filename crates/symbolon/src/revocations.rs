@@ -328,6 +328,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::publish::Publisher;
     use crate::store::{self, Epoch, LedgerKey, MemoryStore, Published, Round, conformance};
 
     fn config() -> Config {
@@ -437,7 +438,10 @@ mod tests {
     #[async_trait]
     impl EntryStore for Failover {
         async fn begin(&self, ledger: Option<LedgerKey>) -> Result<store::Begun, StoreError> {
-            self.primary().begin(ledger).await
+            Ok(store::Begun {
+                settled: self.settled.load(Ordering::Relaxed),
+                ..self.primary().begin(ledger).await?
+            })
         }
 
         async fn publish(
@@ -497,16 +501,19 @@ mod tests {
             settled: AtomicBool::new(true),
         });
         let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
-        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets);
+        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets.clone());
         let revocations = Arc::new(revocations);
+        let publisher = Publisher::of(store.clone(), revocations.clone(), secrets);
         let (lost, replicated) = (conformance::record(1), conformance::record(2));
         revocations.revoke(&[lost, replicated], None).await.unwrap();
         revocations.round(Duration::ZERO).await.unwrap();
-        assert!(revocations.may_issue());
+        assert!(revocations.may_issue() && publisher.begin().await.is_ok());
         store.nodes[1].revoke(&[replicated], None).await.unwrap();
 
         store.promoted.store(true, Ordering::Relaxed);
         store.settled.store(false, Ordering::Relaxed);
+        assert!(revocations.may_issue(), "it has not heard of it yet");
+        assert!(publisher.begin().await.is_err(), "the store says so itself");
         revocations.round(Duration::ZERO).await.unwrap();
         assert!(!revocations.may_issue() && revocations.is_ready());
         assert!(revocations.holds(RecordType::Jti, lost.id));
@@ -514,7 +521,7 @@ mod tests {
         assert!(!revocations.may_issue());
 
         revocations.mend_once().await.unwrap();
-        assert!(revocations.may_issue());
+        assert!(revocations.may_issue() && publisher.begin().await.is_ok());
         let log = store.nodes[1].follow(Mark::default(), Duration::ZERO).await;
         let records: Vec<_> = log.unwrap().records.iter().map(|(_, record)| *record).collect();
         assert_eq!(records, [replicated, lost]);

@@ -111,6 +111,9 @@ pub struct Begun {
     pub mark: Mark,
     /// The grant in the ledger.
     pub grant: Option<GrantId>,
+    /// Whether the log was appended to since this epoch began. If not, the mark may lie below watermarks that were lost
+    /// with the epoch before it, and nothing is issued with it (PROTOCOL rule 12).
+    pub settled: bool,
 }
 
 /// What came of publishing.
