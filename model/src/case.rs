@@ -77,6 +77,7 @@ pub enum Target {
 /// How often each of these may happen. What is not named here (lost messages, revocations that fail) happens as often
 /// as it likes.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each may happen or not")]
 pub struct Events {
     /// The primary dies, or is isolated, and another node is promoted.
     pub failovers: u8,

@@ -55,7 +55,7 @@ fn timed(case: Case, until: &[Promise]) -> (Outcome, Duration) {
     let clock = SystemClock::start();
     let start = clock.elapsed();
     let outcome = search(case, until);
-    (outcome, clock.elapsed() - start)
+    (outcome, clock.elapsed().saturating_sub(start))
 }
 
 fn show(name: &str, (outcome, time): &(Outcome, Duration), shows_ways: bool) {

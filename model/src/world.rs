@@ -200,7 +200,7 @@ struct Written {
 struct Issued {
     is_begun: bool,
     is_received: bool,
-    issued_at: u8,
+    stamp: u8,
     expires_at: Option<u8>,
     /// For each revocation: how many tries had ended when the token was begun; none if one was under way.
     after: Vec<Option<u8>>,
@@ -298,7 +298,7 @@ impl World {
         let tokens = case.tokens.iter().map(|token| Issued {
             is_begun: token.is_there,
             is_received: token.is_there,
-            issued_at: 0,
+            stamp: 0,
             expires_at: None,
             after: vec![Some(0); case.revocations.len()],
         });
@@ -482,7 +482,7 @@ impl World {
 
     /// Whether anybody will ask a replica for anything.
     fn do_replicas_matter(&self, case: &Case) -> bool {
-        let needs = case.replicas.revoke.max(self.publish_needs(case));
+        let needs = case.replicas.revoke.max(Self::publish_needs(case));
         self.left.failovers > 0 || needs > 0 || case.events.strays
     }
 
@@ -527,7 +527,7 @@ impl World {
         match job {
             Job::Begun { .. } => actions.push(Action::Publish(at)),
             Job::Published { written, .. } => {
-                if self.is_acknowledged(*written, self.publish_needs(case)) {
+                if self.is_acknowledged(*written, Self::publish_needs(case)) {
                     actions.push(Action::HandOut(at));
                 } else if !self.is_acknowledged(*written, 0) {
                     actions.push(Action::GiveUp(at));
@@ -555,7 +555,7 @@ impl World {
         }
     }
 
-    fn publish_needs(&self, case: &Case) -> usize {
+    fn publish_needs(case: &Case) -> usize {
         if case.entries_apart || !case.has(Rule::PublishFirst) {
             0
         } else {
@@ -606,6 +606,7 @@ impl World {
     }
 
     /// What comes of it.
+    #[must_use]
     pub fn next(&self, case: &Case, action: Action) -> Self {
         let mut next = self.clone();
         next.act(case, action);
@@ -620,6 +621,7 @@ impl World {
         next
     }
 
+    #[allow(clippy::too_many_lines, reason = "a line or two for each action")]
     fn act(&mut self, case: &Case, action: Action) {
         match action {
             Action::Tick => self.tick(case),
@@ -997,7 +999,7 @@ impl World {
         self.tokens[token] = Issued {
             is_begun: true,
             is_received: !case.has(Rule::PublishFirst),
-            issued_at: self.time,
+            stamp: self.time,
             expires_at,
             after,
         };
@@ -1020,7 +1022,7 @@ impl World {
         if case.events.late_publish {
             self.late_publish = Some((token, mark));
         }
-        self.tokens[token].issued_at = self.time;
+        self.tokens[token].stamp = self.time;
         let is_revoked = matches!(self.contents(case, node).keys[token], Key::Revoked { .. });
         self.put(case, node, token, Key::Live(mark));
         if is_revoked && case.has(Rule::InsertIfAbsent) {
@@ -1492,7 +1494,7 @@ impl World {
     fn is_killed(&self, case: &Case, records: &Records, token: usize, mark: Mark) -> bool {
         let begun = BegunAt {
             mark,
-            issued_at: seconds(self.tokens[token].issued_at + 1),
+            issued_at: seconds(self.tokens[token].stamp + 1),
         };
         let number = u8::try_from(token).unwrap_or(u8::MAX);
         let names = [

@@ -1,8 +1,9 @@
 //! What does the broker add to a token request?
 //!
 //! Asks an authorization server for tokens (`client_credentials`) alone and through the broker, in turn in one run, over
-//! kept-alive connections, and prints both and their ratio.
-//! `cargo run --release -p symbolon-bench --bin broker -- ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM`
+//! kept-alive connections, and prints both and their ratio. With RELAY, the address of a reverse proxy before the same
+//! server that changes nothing (nginx with `proxy_pass` and `keepalive`), it is asked in turn as well: what a hop costs.
+//! `cargo run --release -p symbolon-bench --bin broker -- ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM [RELAY]`
 
 #![allow(
     clippy::print_stdout,
@@ -22,14 +23,16 @@ use symbolon::store;
 use symbolon_bench::{Client, Spans, now};
 use url::Url;
 
+const USAGE: &str = "ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM [RELAY]";
 const WARM_UP: usize = 300;
 const REQUESTS: usize = 3_000;
 
 #[tokio::main]
 async fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [issuer, id, secret, profile, algorithm] = &arguments[..] else {
-        panic!("ISSUER CLIENT_ID CLIENT_SECRET PROFILE ALGORITHM")
+    let (settings, relay) = arguments.split_at_checked(5).expect(USAGE);
+    let [issuer, id, secret, profile, algorithm] = settings else {
+        panic!("{USAGE}")
     };
     let folder = tempfile::tempdir().unwrap();
     let text = format!(
@@ -52,7 +55,7 @@ listen = "127.0.0.1:0"
     let name = folder.path().join("symbolon.toml");
     let config = Config::parse(&text, name.to_str().unwrap(), &|_| None).unwrap();
     let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone()).unwrap();
+    let store = store::open(&config.store, clock.clone()).await.unwrap();
     let process = Process::start(config, store, clock).await.unwrap();
 
     let endpoint = token_endpoint(issuer).await;
@@ -70,31 +73,43 @@ listen = "127.0.0.1:0"
             ("client_secret", secret),
         ])
         .finish();
-    let mut alone = Client::connect(server).await;
-    let mut through = Client::connect(process.token_service.unwrap()).await;
-    let (mut spans_alone, mut spans_through) = (Spans::default(), Spans::default());
+    let mut ways = vec![
+        (
+            "alone",
+            Client::connect(server).await,
+            endpoint.path(),
+            Spans::default(),
+        ),
+        (
+            "broker",
+            Client::connect(process.token_service.unwrap()).await,
+            "/token",
+            Spans::default(),
+        ),
+    ];
+    if let Some(relay) = relay.first() {
+        let relay = Client::connect(relay.parse().unwrap()).await;
+        ways.push(("relay", relay, endpoint.path(), Spans::default()));
+    }
     for at in 0..WARM_UP + REQUESTS {
-        let started = now();
-        let (status, _) = alone.post(endpoint.path(), &form).await;
-        let asked_alone = started.elapsed();
-        assert_eq!(status, 200);
-        let started = now();
-        let (status, body) = through.post("/token", &form).await;
-        let asked_through = started.elapsed();
-        assert_eq!(status, 200, "{body:?}");
-        if at >= WARM_UP {
-            spans_alone.push(asked_alone);
-            spans_through.push(asked_through);
+        for (name, client, path, spans) in &mut ways {
+            let started = now();
+            let (status, body) = client.post(path, &form).await;
+            let asked = started.elapsed();
+            assert_eq!(status, 200, "{name}: {body:?}");
+            if at >= WARM_UP {
+                spans.push(asked);
+            }
         }
     }
     println!("{REQUESTS} requests each, in turn, on one kept-alive connection");
-    println!("           alone      through    ratio");
-    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
-        let (alone, through) = (spans_alone.quantile(share), spans_through.quantile(share));
-        println!(
-            "{name:>5} {alone:>10.1?} {through:>12.1?}   {:.3}",
-            through.as_secs_f64() / alone.as_secs_f64()
-        );
+    for (quantile, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)] {
+        let alone = ways[0].3.quantile(share);
+        for (name, _, _, spans) in &mut ways {
+            let span = spans.quantile(share);
+            let ratio = span.as_secs_f64() / alone.as_secs_f64();
+            println!("{quantile} {name:>7} {span:>10.1?}   {ratio:.3}");
+        }
     }
     process.stop().await;
 }

@@ -42,17 +42,12 @@ pub struct Keeper {
 }
 
 /// What a cache keeps of one token.
-#[derive(Clone)]
-pub struct KeptJwt(Arc<Kept>);
-
-struct Kept {
+pub struct KeptJwt {
     permissions: Arc<Permissions>,
     key: KeyId,
     expires_at: UnixTime,
     begun: BegunAt,
     nonce: u64,
-    /// Against how many additions to the records it was checked, one more; zero if it never was.
-    checked: AtomicU64,
     /// Each name of the token in the log, then the signing input, sealed.
     octets: Box<[u8]>,
     names: u16,
@@ -139,17 +134,16 @@ impl Keeper {
             octets.extend_from_slice(&name.to_bytes());
         }
         octets.extend_from_slice(&sealed);
-        KeptJwt(Arc::new(Kept {
+        KeptJwt {
             permissions,
             own_octets,
             key: jwt.key(),
             expires_at: jwt.expires_at(),
             begun: BegunAt::of(jwt.lineage(), jwt.issued_at()),
             nonce,
-            checked: AtomicU64::new(0),
             octets: octets.into(),
             names: count,
-        }))
+        }
     }
 
     /// The same permissions, of another token if one has them, and what they take if none can share them.
@@ -173,17 +167,17 @@ impl Keeper {
 
     /// Opens what was kept of the JWT that belongs to `token`: nothing, if it is another one's.
     pub fn open(&self, token: &OpaqueToken, kept: &KeptJwt) -> Option<AcceptedJwt> {
-        let (_, sealed) = kept.0.parts();
+        let (_, sealed) = kept.parts();
         let signature = token.signature();
         let mut text = Zeroizing::new(Vec::with_capacity(sealed.len() + 1 + signature.len()));
         text.extend_from_slice(sealed);
-        crypto::aes_256_gcm_open(&self.key(token), nonce_octets(kept.0.nonce), &[], &mut text).ok()?;
+        crypto::aes_256_gcm_open(&self.key(token), nonce_octets(kept.nonce), &[], &mut text).ok()?;
         text.push(b'.');
         text.extend_from_slice(signature.as_bytes());
         Some(AcceptedJwt {
             text: Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).ok()?),
-            permissions: Arc::clone(&kept.0.permissions),
-            expires_at: kept.0.expires_at,
+            permissions: Arc::clone(&kept.permissions),
+            expires_at: kept.expires_at,
         })
     }
 
@@ -206,14 +200,12 @@ impl KeptJwt {
     /// Whether it would still be accepted: it has not ended, its issuer is still one, with the key that it was
     /// signed with (GW-31). What else was checked cannot have changed.
     pub fn is_accepted(&self, policy: &Policy, now: UnixTime) -> Result<(), Rejection> {
-        if self.0.expires_at <= now {
+        if self.expires_at <= now {
             return Err(Rejection::Expired);
         }
-        let issuer = policy
-            .issuer(&self.0.permissions.issuer)
-            .ok_or(Rejection::Issuer)?;
+        let issuer = policy.issuer(&self.permissions.issuer).ok_or(Rejection::Issuer)?;
         let keys = issuer.keys.as_deref().ok_or(Rejection::KeysUnavailable)?;
-        if keys.holds(self.0.key) {
+        if keys.holds(self.key) {
             Ok(())
         } else {
             Err(Rejection::UnknownKey)
@@ -222,40 +214,25 @@ impl KeptJwt {
 
     /// What the token is called in the log.
     pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
-        let (names, _) = self.0.parts();
+        let (names, _) = self.parts();
         names.chunks_exact(NAME_OCTETS).filter_map(Name::from_bytes)
     }
 
     /// When the token was begun.
     pub fn begun(&self) -> BegunAt {
-        self.0.begun
+        self.begun
     }
 
-    /// Whether it was checked against so many additions to the records.
-    pub fn was_checked(&self, additions: u64) -> bool {
-        self.0.checked.load(Ordering::Acquire) == additions + 1
-    }
-
-    /// No record kills it; so many additions to them had been made before that was looked at.
-    pub fn set_checked(&self, additions: u64) {
-        self.0.checked.store(additions + 1, Ordering::Release);
-    }
-
-    /// Octets that it takes, without its place in a table.
+    /// Octets that it takes, each of its two parts allocated on its own.
     pub fn size(&self) -> usize {
-        size_of::<Kept>()
-            + REFERENCE_COUNTS
-            + 2 * ALLOCATION
-            + self.0.octets.len()
-            + self.0.own_octets as usize
+        size_of::<Self>() + 2 * ALLOCATION + self.octets.len() + self.own_octets as usize
     }
 }
 
 /// What an allocator takes for each allocation besides, at most.
 const ALLOCATION: usize = 16;
-const REFERENCE_COUNTS: usize = 16;
 
-impl Kept {
+impl KeptJwt {
     fn parts(&self) -> (&[u8], &[u8]) {
         self.octets.split_at(usize::from(self.names) * NAME_OCTETS)
     }
@@ -433,15 +410,6 @@ mod tests {
     }
 
     #[test]
-    fn it_is_checked_anew_when_there_are_new_records() {
-        let (token, jwt) = Issuer::new().issue("a");
-        let kept = Keeper::new().keep(&token, &jwt, &secrets(&[1]));
-        assert!(!kept.was_checked(0));
-        kept.set_checked(0);
-        assert!(kept.was_checked(0) && !kept.was_checked(1));
-    }
-
-    #[test]
     fn permissions_are_shared_and_counted_where_they_are_not() {
         let (keeper, issuer) = (Keeper::new(), Issuer::new());
         let keep = |scope: &str| {
@@ -449,12 +417,12 @@ mod tests {
             keeper.keep(&token, &jwt, &secrets(&[1]))
         };
         let (first, second) = (keep("a"), keep("a"));
-        assert!(Arc::ptr_eq(&first.0.permissions, &second.0.permissions));
+        assert!(Arc::ptr_eq(&first.permissions, &second.permissions));
         assert_eq!(first.size(), second.size());
         let long = "x".repeat(2 * MAX_SHARED_OCTETS);
         let (own, other) = (keep(&long), keep(&long));
-        assert!(!Arc::ptr_eq(&own.0.permissions, &other.0.permissions));
-        assert!(own.size() > own.0.octets.len() + long.len());
+        assert!(!Arc::ptr_eq(&own.permissions, &other.permissions));
+        assert!(own.size() > own.octets.len() + long.len());
         assert_eq!(keeper.shared.lock().unwrap().len(), 1);
         drop((first, second));
         for number in 0..MAX_SHARED {
@@ -470,8 +438,7 @@ mod tests {
         let kept = keeper.keep(&token, &jwt, &secrets(&[1]));
         let payload = jwt.signing_input().split('.').nth(1).unwrap().as_bytes();
         assert!(
-            kept.0
-                .octets
+            kept.octets
                 .windows(16)
                 .all(|window| !payload.windows(16).any(|part| part == window))
         );

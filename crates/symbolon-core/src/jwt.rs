@@ -8,6 +8,7 @@ use crate::base64url;
 use crate::record::Lineage;
 use crate::time::UnixTime;
 use crate::token::{OpaqueToken, TokenKind};
+use crate::verify;
 
 /// Three base64url parts with two dots, and no more is known of it. No `Debug` prints it.
 #[derive(Clone)]
@@ -70,20 +71,16 @@ impl UnverifiedJwt {
 
     /// Whether its signature can be an opaque token, and its header is one of a JWS. Says nothing of whether to.
     pub fn can_be_split(&self) -> bool {
-        let has_algorithm =
-            crate::verify::read_part(self.header()).is_ok_and(|header| header.contains_key("alg"));
+        let has_algorithm = verify::read_part(self.header()).is_ok_and(|header| header.contains_key("alg"));
         has_algorithm && self.signature().parse::<OpaqueToken>().is_ok()
     }
 
     /// The issuer and the time of issue that it claims, for deciding whose keys to ask for. Nobody has checked them.
     pub fn unverified_origin(&self) -> Option<(String, UnixTime)> {
-        let payload = crate::verify::read_part(self.payload()).ok()?;
+        let payload = verify::read_part(self.payload()).ok()?;
         let issuer = payload.get("iss")?.as_str()?.to_owned();
-        let issued_at = match payload.get("iat") {
-            Some(crate::json::Value::Integer(seconds)) => *seconds,
-            _ => 0,
-        };
-        Some((issuer, UnixTime::from_secs(issued_at)))
+        let issued_at = payload.get("iat").map(|iat| verify::numeric_date(iat, "iat"));
+        Some((issuer, issued_at.and_then(Result::ok).unwrap_or_default()))
     }
 
     /// Header and payload with their dot (RFC 7515 §2).

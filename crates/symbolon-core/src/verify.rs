@@ -485,7 +485,7 @@ impl Claims {
     clippy::cast_precision_loss,
     reason = "only compared with a bound far below 2^53"
 )]
-fn numeric_date(value: &Value, claim: &'static str) -> Result<UnixTime, Rejection> {
+pub(crate) fn numeric_date(value: &Value, claim: &'static str) -> Result<UnixTime, Rejection> {
     match *value {
         Value::Integer(seconds) if (seconds as f64) <= LAST_DATE => Ok(UnixTime::from_secs(seconds)),
         Value::Number(seconds) if (0.0..=LAST_DATE).contains(&seconds) => {

@@ -56,7 +56,7 @@ pub trait KeySource: Send + Sync + 'static {
 
     /// Asks the issuer again, unless that was done a moment ago. While another caller does, it returns at once, or
     /// waits for that if `patient`.
-    async fn renew(&self, patient: bool) {
+    async fn renew(self: Arc<Self>, patient: bool) {
         let _ = patient;
     }
 }
@@ -100,13 +100,14 @@ impl Issuers {
         Self { sources, current }
     }
 
-    /// Verifies what a client presented. A key that is not known may be new: the issuer is asked again, which the
-    /// request waits for that caused it, and no other (MD-06).
+    /// Verifies what a client presented. A key that is not known may be new, and so may be one under a known name: a
+    /// token service has verified all that is in a store. The issuer is asked again, which the request waits for that
+    /// caused it, and no other (MD-06).
     pub async fn verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejection> {
         let verdict = self.policy().rules.try_verify(jwt, now);
         match verdict {
             Err(Rejected {
-                why: Rejection::UnknownKey,
+                why: Rejection::UnknownKey | Rejection::Signature,
                 jwt,
             }) => {
                 self.renew(&jwt, false).await;
@@ -122,7 +123,7 @@ impl Issuers {
         let verdict = self.policy().rules.try_verify_issued(jwt, now);
         match verdict {
             Err(Rejected {
-                why: Rejection::UnknownKey | Rejection::KeysUnavailable,
+                why: Rejection::UnknownKey | Rejection::KeysUnavailable | Rejection::Signature,
                 jwt,
             }) => {
                 self.renew(&jwt, true).await;
@@ -141,7 +142,7 @@ impl Issuers {
             .iter()
             .find(|(config, _)| config.issuer == unverified_issuer)
         {
-            source.renew(patient).await;
+            Arc::clone(source).renew(patient).await;
             self.refresh();
         }
     }
@@ -168,9 +169,9 @@ impl Issuers {
         self.current.load()
     }
 
-    /// Takes over what the sources have now.
+    /// Takes over what the sources have now. Who began earlier does not overwrite what came in between.
     pub fn refresh(&self) {
-        self.current.store(Arc::new(Current::of(&self.sources)));
+        self.current.rcu(|_| Current::of(&self.sources));
     }
 
     /// Longest life of any token: how long a revocation without a known `exp` is kept.
@@ -236,5 +237,76 @@ fn algorithms(config: &Config, keys: Option<&JwkSet>) -> Vec<Algorithm> {
     match (&config.keys, keys) {
         (Source::Mint, Some(keys)) => keys.algorithms().collect(),
         _ => config.algorithms.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use symbolon_core::SigningKey;
+
+    use super::*;
+
+    /// A source whose set changes, and whom one reader outlasts.
+    struct Slow {
+        set: Mutex<Arc<JwkSet>>,
+        told: Sender<()>,
+        held: Mutex<Option<Receiver<()>>>,
+    }
+
+    impl KeySource for Slow {
+        fn jwk_set(&self) -> Option<Arc<JwkSet>> {
+            let set = self.set.lock().unwrap().clone();
+            let held = self.held.lock().unwrap().take();
+            if let Some(held) = held {
+                self.told.send(()).unwrap();
+                held.recv().unwrap();
+            }
+            Some(set)
+        }
+    }
+
+    fn set() -> Arc<JwkSet> {
+        let key = SigningKey::generate(Algorithm::Es256).unwrap();
+        let text = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
+        let set = JwkSet::parse(text.as_bytes(), &Algorithm::ALL, Provenance::Fetched);
+        Arc::new(set.unwrap())
+    }
+
+    // A key that was taken out is not brought back by somebody who saw it before.
+    #[test]
+    fn what_was_read_earlier_does_not_replace_what_was_read_later() {
+        let (told, hears) = channel();
+        let source = Arc::new(Slow {
+            set: Mutex::new(set()),
+            told,
+            held: Mutex::default(),
+        });
+        let config = Config {
+            issuer: "https://id.example.com".into(),
+            profile: Profile::RFC9068,
+            algorithms: vec![Algorithm::Es256],
+            tokens: TokenKind::Salted,
+            max_lifetime: Duration::from_secs(600),
+            keys: Source::Fetched(Location::Metadata { base: None }),
+        };
+        let issuers = Arc::new(Issuers::new(vec![(config, source.clone())]));
+        let (release, held) = channel();
+        *source.held.lock().unwrap() = Some(held);
+        let earlier = std::thread::spawn({
+            let issuers = issuers.clone();
+            move || issuers.refresh()
+        });
+        hears.recv().unwrap();
+        let new = set();
+        *source.set.lock().unwrap() = new.clone();
+        issuers.refresh();
+        release.send(()).unwrap();
+        earlier.join().unwrap();
+        let policy = issuers.policy();
+        let issuer = policy.rules.issuers().next().unwrap();
+        assert!(Arc::ptr_eq(issuer.keys.as_ref().unwrap(), &new));
     }
 }

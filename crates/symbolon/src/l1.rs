@@ -1,12 +1,15 @@
 //! The bounded cache in this process: what was verified, sealed, so that a hit verifies nothing and asks nobody.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use symbolon_core::{AcceptedJwt, EntryKey, Keeper, KeptJwt, OpaqueToken, Secrets, VerifiedJwt};
 use tokio::sync::OnceCell;
+
+use crate::revocations::Checked;
+use crate::sync::Arc;
 
 /// How large the cache may be.
 #[derive(Clone, Copy, Debug)]
@@ -18,12 +21,20 @@ pub struct Config {
 /// The cache. It keeps entries, never decisions: what a token is worth is looked at with every hit.
 pub struct L1<E> {
     keeper: Keeper,
-    kept: Cache<EntryKey, KeptJwt, BySize>,
+    kept: Cache<EntryKey, Arc<Cached>, BySize>,
     fills: Mutex<HashMap<EntryKey, Arc<Fill<E>>>>,
 }
 
+/// What is in the cache of one token.
+pub struct Cached {
+    /// What is kept of it.
+    pub jwt: KeptJwt,
+    /// Whether the records were looked at for it.
+    pub checked: Checked,
+}
+
 /// One look-up that all share who miss the same token meanwhile.
-type Fill<E> = OnceCell<Result<KeptJwt, E>>;
+type Fill<E> = OnceCell<Result<Arc<Cached>, E>>;
 
 /// Somebody's part in a look-up. Whoever comes after it begins another.
 struct Part<'a, E> {
@@ -35,7 +46,7 @@ struct Part<'a, E> {
 /// What came of a fill.
 pub struct Filled<E> {
     /// What is kept of the token now.
-    pub outcome: Result<KeptJwt, E>,
+    pub outcome: Result<Arc<Cached>, E>,
     /// Whether the look-up had begun before it was asked for: what the store said then may have changed since.
     pub joined: bool,
 }
@@ -43,8 +54,9 @@ pub struct Filled<E> {
 #[derive(Clone)]
 struct BySize;
 
-/// What a place in the cache takes, besides what is in it.
-const PLACE_BYTES: usize = 32 + 8 + 64;
+/// What a place in the cache takes, besides what is kept: key, pointer, what the table and the order need, counts of
+/// references, [`Checked`].
+const PLACE_BYTES: usize = 32 + 8 + 64 + 16 + 8;
 /// What a token is guessed to take, for the size of the table.
 const TYPICAL_BYTES: usize = 900;
 
@@ -65,21 +77,24 @@ impl<E: Clone> L1<E> {
     }
 
     /// What is kept of the token with that entry key.
-    pub fn get(&self, key: EntryKey) -> Option<KeptJwt> {
+    pub fn get(&self, key: EntryKey) -> Option<Arc<Cached>> {
         self.kept.get(&key)
     }
 
     /// Opens what is kept of `token`.
-    pub fn open(&self, token: &OpaqueToken, kept: &KeptJwt) -> Option<AcceptedJwt> {
-        self.keeper.open(token, kept)
+    pub fn open(&self, token: &OpaqueToken, cached: &Cached) -> Option<AcceptedJwt> {
+        self.keeper.open(token, &cached.jwt)
     }
 
     /// Keeps what `token` was resolved to. It is in the cache before anybody looks at the records for it: what is
     /// revoked meanwhile is seen by one or the other (PROTOCOL rule 9).
-    pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> KeptJwt {
-        let kept = self.keeper.keep(token, jwt, secrets);
-        self.kept.insert(token.entry_key(), kept.clone());
-        kept
+    pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> Arc<Cached> {
+        let cached = Arc::new(Cached {
+            jwt: self.keeper.keep(token, jwt, secrets),
+            checked: Checked::default(),
+        });
+        self.kept.insert(token.entry_key(), cached.clone());
+        cached
     }
 
     /// Drops what is kept of the token with that entry key.
@@ -89,7 +104,11 @@ impl<E: Clone> L1<E> {
 
     /// Fills the cache by `look_up`, or waits for another who does so for the same token. If that one goes away, the
     /// next goes on in its place.
-    pub async fn fill(&self, key: EntryKey, look_up: impl AsyncFnOnce() -> Result<KeptJwt, E>) -> Filled<E> {
+    pub async fn fill(
+        &self,
+        key: EntryKey,
+        look_up: impl AsyncFnOnce() -> Result<Arc<Cached>, E>,
+    ) -> Filled<E> {
         let part = Part {
             l1: self,
             key,
@@ -136,9 +155,9 @@ impl<E> Drop for Part<'_, E> {
     }
 }
 
-impl Weighter<EntryKey, KeptJwt> for BySize {
-    fn weight(&self, _: &EntryKey, kept: &KeptJwt) -> u64 {
-        (PLACE_BYTES + kept.size()) as u64
+impl Weighter<EntryKey, Arc<Cached>> for BySize {
+    fn weight(&self, _: &EntryKey, cached: &Arc<Cached>) -> u64 {
+        (PLACE_BYTES + cached.jwt.size()) as u64
     }
 }
 
@@ -247,5 +266,144 @@ mod tests {
         assert!(l1.size() > max_bytes as u64 / 2);
         l1.remove(last.unwrap());
         assert!(l1.get(last.unwrap()).is_none());
+    }
+}
+
+/// Threads that fill, revoke and evict, in the orders that a scheduler can find.
+#[cfg(all(test, feature = "shuttle"))]
+mod races {
+    use std::num::NonZeroU8;
+    use std::time::Duration;
+
+    use shuttle::sync::atomic::{AtomicBool, Ordering};
+    use symbolon_core::{
+        Algorithm, IssuerPolicy, JwkSet, Lineage, Mark, Policy, Profile, Provenance, Record, RecordType,
+        Secret, SigningKey, TokenKind, UnixTime,
+    };
+
+    use super::*;
+    use crate::revocations::Held;
+
+    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+    const SCHEDULES: usize = 5_000;
+
+    /// A token, what it is resolved to, and the record that kills it.
+    struct Token {
+        opaque: OpaqueToken,
+        jwt: VerifiedJwt,
+        secrets: Secrets,
+        record: Record,
+    }
+
+    impl Token {
+        fn new() -> Self {
+            let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+            let jwks = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
+            let algorithms = vec![Algorithm::EdDsa];
+            let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
+            let policy = Policy::new([IssuerPolicy {
+                issuer: "https://id.example.com".into(),
+                profile: Profile::RFC9068,
+                algorithms,
+                tokens: TokenKind::Signature,
+                max_lifetime: Duration::from_secs(3600),
+                keys: Some(std::sync::Arc::new(keys)),
+            }]);
+            let claims = serde_json::json!({
+                "iss": "https://id.example.com", "aud": "orders", "sub": "alice", "client_id": "app", "jti": "1",
+                "iat": NOW.as_secs(), "exp": NOW.as_secs() + 60,
+            });
+            let jwt = key
+                .sign("at+jwt", &serde_json::from_value(claims).unwrap())
+                .unwrap();
+            let jwt = policy.verify(jwt, NOW).unwrap();
+            let (opaque, _) = jwt.split(Lineage::default()).unwrap();
+            let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
+            let record = Record {
+                kind: RecordType::Jti,
+                secret: 1,
+                id: jwt.jti_id(secrets.newest()),
+                keep_until: NOW.plus(Duration::from_secs(180)),
+                before: UnixTime::default(),
+                position: Mark::default(),
+            };
+            Self {
+                opaque,
+                jwt,
+                secrets,
+                record,
+            }
+        }
+    }
+
+    struct Gateway {
+        l1: L1<()>,
+        held: Held,
+        acknowledged: AtomicBool,
+    }
+
+    impl Gateway {
+        /// As [`crate::resolve::Resolver::resolve`] decides, with a store that still has the entry.
+        fn accepts(&self, token: &Token) -> bool {
+            let key = token.opaque.entry_key();
+            let cached = self.l1.get(key);
+            let cached = cached.unwrap_or_else(|| self.l1.keep(&token.opaque, &token.jwt, &token.secrets));
+            let lives = self.held.kill_kept(&cached.jwt, &cached.checked).is_none();
+            if !lives {
+                self.l1.remove(key);
+            }
+            lives
+        }
+
+        fn revoke(&self, record: Record) {
+            self.held.change(|records| {
+                records.learn(Mark::EMPTY_LOG, &record);
+                true
+            });
+            self.acknowledged.store(true, Ordering::SeqCst);
+        }
+    }
+
+    // P3, PROTOCOL rule 9
+    #[test]
+    fn nobody_is_let_in_who_asks_after_the_revocation_was_acknowledged() {
+        let token = std::sync::Arc::new(Token::new());
+        let race = move || {
+            let gateway = Arc::new(Gateway {
+                l1: L1::new(Config { max_bytes: 1 << 16 }),
+                held: Held::default(),
+                acknowledged: AtomicBool::new(false),
+            });
+            let start = |act: fn(&Gateway, &Token)| {
+                let (gateway, token) = (gateway.clone(), token.clone());
+                shuttle::thread::spawn(move || act(&gateway, &token))
+            };
+            let ask = |gateway: &Gateway, token: &Token| {
+                for _ in 0..3 {
+                    let acknowledged = gateway.acknowledged.load(Ordering::SeqCst);
+                    let accepted = gateway.accepts(token);
+                    assert!(!(accepted && acknowledged), "accepted after the acknowledgement");
+                }
+            };
+            let threads = [
+                start(ask),
+                start(ask),
+                start(|gateway, token| gateway.revoke(token.record)),
+                // Another token's record, and an eviction, in between.
+                start(|gateway, token| {
+                    gateway.held.change(|records| {
+                        let id = symbolon_core::RecordId::from_bytes([7; 16]);
+                        records.learn(Mark::EMPTY_LOG, &Record { id, ..token.record });
+                        true
+                    });
+                    gateway.l1.remove(token.opaque.entry_key());
+                }),
+            ];
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert!(!gateway.accepts(&token));
+        };
+        shuttle::check_random(race, SCHEDULES);
     }
 }

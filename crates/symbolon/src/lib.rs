@@ -26,6 +26,7 @@ pub mod http;
 pub mod listener;
 mod paths;
 mod request;
+mod sync;
 
 pub mod token_service;
 

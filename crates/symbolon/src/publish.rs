@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SplitError, VerifiedJwt};
+use symbolon_core::{Lineage, OpaqueToken, RecordType, Secrets, SessionId, SplitError, VerifiedJwt};
 
 use tokio::time::Sleep;
 
@@ -82,17 +82,24 @@ impl Publisher {
 
     /// Splits the JWT, and gives the client's half once the store has acknowledged the other (BR-09).
     pub async fn publish(&self, jwt: &VerifiedJwt, begun: Begun) -> Result<OpaqueToken, PublishError> {
-        self.publish_with(&mut Patience::none(), jwt, begun).await
+        self.publish_with(&mut Patience::none(), jwt, begun, None).await
     }
 
-    /// The same, of a JWT that nobody can ask for again.
+    /// The same, of a JWT that nobody can ask for again; of the session `sid`, if it does not say so itself.
     pub async fn publish_with(
         &self,
         patience: &mut Patience,
         jwt: &VerifiedJwt,
         begun: Begun,
+        sid: Option<&str>,
     ) -> Result<OpaqueToken, PublishError> {
-        let session = jwt.session_id(self.secrets.newest());
+        let secret = self.secrets.newest();
+        let session = match (jwt.session_id(secret), sid) {
+            (none, Some(sid)) if none.is_none() => {
+                SessionId::of(secret, RecordType::Session, jwt.issuer(), sid.as_bytes())
+            }
+            (session, _) => session,
+        };
         let lineage = Lineage {
             grant: begun.grant.unwrap_or_default(),
             session,

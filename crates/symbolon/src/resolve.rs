@@ -5,13 +5,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use symbolon_core::{
-    AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordType, Rejection, Secrets, Stored,
-    Tombstone, UnverifiedJwt,
+    AcceptedJwt, EntryError, EntryKey, OpaqueToken, RecordType, Rejection, Secrets, Stored, Tombstone,
+    UnverifiedJwt,
 };
 
 use crate::clock::Clock;
 use crate::keys::Issuers;
-use crate::l1::{self, Filled, L1};
+use crate::l1::{self, Cached, Filled, L1};
 use crate::metrics::{Found, Metrics, Snapshot};
 use crate::revocations::{Revocations, View};
 use crate::shared::Shared;
@@ -93,8 +93,8 @@ impl Resolver {
             return Err(Unresolved::Unavailable(Outage::OldView));
         }
         let key = token.entry_key();
-        if let Some(kept) = self.l1.get(key) {
-            match self.accept(token, key, &kept) {
+        if let Some(cached) = self.l1.get(key) {
+            match self.accept(token, key, &cached) {
                 // Its key has gone from its issuer's set: whether that has another one now is found out below.
                 Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
                 answer => {
@@ -118,7 +118,7 @@ impl Resolver {
     }
 
     /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
-    async fn find(&self, token: &OpaqueToken) -> Result<KeptJwt, Unresolved> {
+    async fn find(&self, token: &OpaqueToken) -> Result<Arc<Cached>, Unresolved> {
         let glued = match look_up(&*self.store, token, &self.secrets).await? {
             LookedUp::Glued(jwt) => jwt,
             LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
@@ -130,23 +130,21 @@ impl Resolver {
 
     /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache
     /// already, and again when there are new ones.
-    fn accept(&self, token: &OpaqueToken, key: EntryKey, kept: &KeptJwt) -> Result<AcceptedJwt, Unresolved> {
+    fn accept(&self, token: &OpaqueToken, key: EntryKey, cached: &Cached) -> Result<AcceptedJwt, Unresolved> {
         let refuse = |reason| {
             self.l1.remove(key);
             Err(reason)
         };
-        if let Err(rejection) = kept.is_accepted(&self.issuers.policy().rules, self.clock.now()) {
+        if let Err(rejection) = cached
+            .jwt
+            .is_accepted(&self.issuers.policy().rules, self.clock.now())
+        {
             return refuse(rejection.into());
         }
-        // Counted before it is looked: what is added in between is looked at the next time.
-        let additions = self.revocations.additions();
-        if !kept.was_checked(additions) {
-            if let Some(kind) = self.revocations.kills_any(kept.names(), kept.begun()) {
-                return refuse(Invalid::Revoked(kind).into());
-            }
-            kept.set_checked(additions);
+        if let Some(kind) = self.revocations.kills_kept(&cached.jwt, &cached.checked) {
+            return refuse(Invalid::Revoked(kind).into());
         }
-        match self.l1.open(token, kept) {
+        match self.l1.open(token, cached) {
             Some(jwt) => Ok(jwt),
             None => refuse(Invalid::Unknown.into()),
         }

@@ -3,19 +3,24 @@
 //! Reading the log is the proof of freshness: nobody has to write for a reader to know that it missed nothing.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use symbolon_core::{BegunAt, EntryKey, Name, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt};
+use symbolon_core::{
+    BegunAt, EntryKey, KeptJwt, Record, RecordId, RecordType, Secrets, Tombstone, VerifiedJwt,
+};
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
 use crate::store::{EntryStore, StoreError};
 
 mod follower;
+mod held;
 mod records;
 
+pub(crate) use self::held::Held;
 pub use follower::{Asked, Follower, View};
+pub use held::Checked;
 pub use records::Records;
 
 /// How late a revocation may be seen.
@@ -36,16 +41,15 @@ pub struct Revocations {
     clock: Arc<dyn Clock>,
     secrets: Secrets,
     follower: Mutex<Follower>,
-    records: RwLock<Records>,
-    /// How often records were added, read before the lock is taken: what has been checked against so many, and most
-    /// of the time there was none, is not checked again.
-    additions: AtomicU64,
+    held: Held,
     /// [`Follower::fresh_at`] in nanoseconds, one more; zero if there is none.
     fresh_at: AtomicU64,
     /// Held by the one attempt to catch up that all share.
     catching_up: tokio::sync::Mutex<()>,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
+    /// Whether the process's clock is wrong, so that nothing can be said of what has ended.
+    clock_is_wrong: AtomicBool,
     /// Whether the records took more than half of their room the last time.
     is_half_full: AtomicBool,
 }
@@ -79,11 +83,11 @@ impl Revocations {
             clock,
             secrets,
             follower: Mutex::default(),
-            records: RwLock::default(),
-            additions: AtomicU64::new(0),
+            held: Held::default(),
             fresh_at: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
             read_to_end: Notify::new(),
+            clock_is_wrong: AtomicBool::new(false),
             is_half_full: AtomicBool::new(false),
         }
     }
@@ -107,7 +111,10 @@ impl Revocations {
             }
             let now = self.clock.elapsed();
             if now >= forget_at {
-                self.write().forget_ended(self.clock.now());
+                self.change(|records| {
+                    records.forget_ended(self.clock.now());
+                    false
+                });
                 self.crosses_half();
                 forget_at = now + FORGET_EVERY;
             }
@@ -155,7 +162,7 @@ impl Revocations {
 
     fn to_append(&self) -> Option<Vec<Record>> {
         let follower = self.follower();
-        follower.to_append(&self.read(), self.clock.now(), BATCH)
+        follower.to_append(&self.held.read(), self.clock.now(), BATCH)
     }
 
     /// Whether the log has been read to its end once. Nothing is decided before.
@@ -165,7 +172,17 @@ impl Revocations {
 
     /// Whether a token may be issued.
     pub fn may_issue(&self) -> bool {
-        self.follower().may_issue()
+        !self.clock_is_wrong() && self.follower().may_issue()
+    }
+
+    /// Says that the process's clock is wrong, or is not: while it is, nothing is decided and nothing issued.
+    pub fn set_clock_is_wrong(&self, wrong: bool) {
+        self.clock_is_wrong.store(wrong, Ordering::Release);
+    }
+
+    /// Whether the process's clock is wrong.
+    pub fn clock_is_wrong(&self) -> bool {
+        self.clock_is_wrong.load(Ordering::Acquire)
     }
 
     /// How much is known now; after one attempt to catch up, shared by all who find it old.
@@ -178,31 +195,24 @@ impl Revocations {
         self.view_now()
     }
 
-    /// How often records were added. What was checked when it was the same is not killed by any since.
-    pub fn additions(&self) -> u64 {
-        self.additions.load(Ordering::Acquire)
-    }
-
-    /// Which of the names a record kills, of a token begun then.
-    pub fn kills_any(&self, names: impl IntoIterator<Item = Name>, begun: BegunAt) -> Option<RecordType> {
-        let records = self.read();
-        let mut names = names.into_iter();
-        let killed = names.find(|name| records.kill(*name, begun));
-        killed.map(Name::kind)
-    }
-
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
     pub fn kills(&self, jwt: &VerifiedJwt, key: EntryKey) -> Option<RecordType> {
-        if self.additions() == 0 {
+        if self.held.had_none() {
             return None;
         }
         let begun = BegunAt::of(jwt.lineage(), jwt.issued_at());
-        self.kills_any(jwt.names(&self.secrets, key), begun)
+        self.held.kill(jwt.names(&self.secrets, key), begun)
+    }
+
+    /// Whether a record kills what is kept of a token, and of which type. It is looked at only if there were new ones
+    /// since it was the last time.
+    pub fn kills_kept(&self, kept: &KeptJwt, checked: &Checked) -> Option<RecordType> {
+        self.held.kill_kept(kept, checked)
     }
 
     /// Whether that record is held.
     pub fn holds(&self, kind: RecordType, id: RecordId) -> bool {
-        self.read().hold(kind, id)
+        self.held.read().hold(kind, id)
     }
 
     /// Revokes: appends, writes the tombstone, waits as the store does, and then knows it here. Only this makes a
@@ -213,12 +223,12 @@ impl Revocations {
         tombstone: Option<(EntryKey, Tombstone)>,
     ) -> Result<(), StoreError> {
         let last = self.store.revoke(records, tombstone).await?;
-        let mut held = self.write();
-        for record in records {
-            held.learn(last, record);
-        }
-        drop(held);
-        self.added();
+        self.change(|held| {
+            for record in records {
+                held.learn(last, record);
+            }
+            true
+        });
         Ok(())
     }
 
@@ -228,7 +238,7 @@ impl Revocations {
             Asker::Client => self.config.max_bytes,
             Asker::Operator => self.config.max_bytes.saturating_mul(2),
         };
-        self.read().len().saturating_mul(RECORD_BYTES) >= max_bytes
+        self.held.read().len().saturating_mul(RECORD_BYTES) >= max_bytes
     }
 
     async fn catch_up(&self) -> Result<(), StoreError> {
@@ -240,6 +250,9 @@ impl Revocations {
     }
 
     fn view_now(&self) -> View {
+        if self.clock_is_wrong() {
+            return View::Old;
+        }
         View::of_age(self.view_age(), self.config.detect, self.config.tolerate)
     }
 
@@ -256,12 +269,12 @@ impl Revocations {
 
     /// How many records are held.
     pub fn len(&self) -> usize {
-        self.read().len()
+        self.held.read().len()
     }
 
     /// Whether none is held.
     pub fn is_empty(&self) -> bool {
-        self.read().is_empty()
+        self.held.read().is_empty()
     }
 
     /// One round, and whether it counts.
@@ -270,10 +283,10 @@ impl Revocations {
         let round = self.store.follow(asked.after, wait).await?;
         {
             let mut follower = self.follower();
-            follower.take(&asked, &round, &mut self.write());
-            if !round.records.is_empty() {
-                self.added();
-            }
+            self.change(|records| {
+                follower.take(&asked, &round, records);
+                !round.records.is_empty()
+            });
             // Last: who finds the view fresh finds its records too.
             if let Some(fresh_at) = follower.fresh_at() {
                 let fresh_at = nanos(fresh_at).saturating_add(1);
@@ -286,9 +299,8 @@ impl Revocations {
         Ok(round.counts)
     }
 
-    fn added(&self) {
-        self.additions.fetch_add(1, Ordering::AcqRel);
-        if self.crosses_half() {
+    fn change(&self, change: impl FnOnce(&mut Records) -> bool) {
+        if self.held.change(change) && self.crosses_half() {
             tracing::warn!(
                 max_bytes = self.config.max_bytes,
                 "the records of what was revoked take more than half of their room: when it is full, clients revoke \
@@ -299,21 +311,13 @@ impl Revocations {
 
     /// Whether the records take more than half of their room now, and did not before (PROTOCOL §5).
     fn crosses_half(&self) -> bool {
-        let is_half_full = self.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
+        let is_half_full = self.held.read().len().saturating_mul(RECORD_BYTES) > self.config.max_bytes / 2;
         let was_half_full = self.is_half_full.swap(is_half_full, Ordering::AcqRel);
         is_half_full && !was_half_full
     }
 
     fn follower(&self) -> MutexGuard<'_, Follower> {
         self.follower.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Records> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Records> {
-        self.records.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -386,11 +390,17 @@ mod tests {
             .unwrap();
         revocations.round(Duration::ZERO).await.unwrap();
         clock.advance(Duration::from_secs(9));
-        revocations.write().forget_ended(clock.now());
-        assert_eq!(revocations.read().len(), 2);
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
+        assert_eq!(revocations.held.read().len(), 2);
         clock.advance(Duration::from_secs(1));
-        revocations.write().forget_ended(clock.now());
-        assert_eq!(revocations.read().len(), 1);
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
+        assert_eq!(revocations.held.read().len(), 1);
     }
 
     // ST-10, PROTOCOL §5
@@ -400,9 +410,12 @@ mod tests {
         let until = clock.now().plus(Duration::from_secs(10));
         let record = |number| conformance::record_until(until, number);
         let add = async |number| {
-            let records = [record(number)];
-            let last = store.revoke(&records, None).await.unwrap();
-            revocations.write().learn(last, &records[0]);
+            let added = record(number);
+            let last = store.revoke(&[added], None).await.unwrap();
+            revocations.change(|records| {
+                records.learn(last, &added);
+                false
+            });
         };
         for number in 0..6 {
             add(number).await;
@@ -414,7 +427,10 @@ mod tests {
         assert!(!revocations.crosses_half(), "it is known");
 
         clock.advance(Duration::from_secs(10));
-        revocations.write().forget_ended(clock.now());
+        revocations.change(|records| {
+            records.forget_ended(clock.now());
+            false
+        });
         assert!(!revocations.crosses_half());
         for number in 0..7 {
             add(number).await;
@@ -483,6 +499,14 @@ mod tests {
                 settled: self.settled.load(Ordering::Relaxed),
                 ..round
             })
+        }
+
+        async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+            self.primary().time().await
+        }
+
+        async fn check_room(&self) -> Result<(), StoreError> {
+            self.primary().check_room().await
         }
 
         async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {

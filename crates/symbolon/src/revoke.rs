@@ -89,7 +89,7 @@ impl Revoker {
             Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
         };
-        match self.issuers.policy().rules.verify_issued(glued, self.clock.now()) {
+        match self.issuers.verify_issued(glued, self.clock.now()).await {
             Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
             Err(Rejection::Expired) => Ok(Found::Expired),
             Err(Rejection::KeysUnavailable) => Err(Outage::Keys),

@@ -60,7 +60,7 @@ class Acts:
         )
         return self.tokens
 
-    def read_id_token(self):
+    def read_id_token(self, client):
         return self.app.parse_id_token(self.tokens, self.begun["nonce"])
 
     def begin_device(self, client, scope):

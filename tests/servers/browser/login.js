@@ -1,8 +1,9 @@
 // A user at a browser, Chromium: opens a page, fills in what is asked and allows what is asked for.
 //
-// Reads a line of JSON for each page, {"url", "user", "password"}, and writes one for where that ends: the redirect URI,
-// whose path is /callback, with what came for the client; or else the page where nothing is asked any more. Nobody has to
-// listen at the redirect URI. Each page is opened in a browser that knows of no other. It ends when its input does.
+// Reads a line of JSON for each page, {"url", "user", "password"}, and writes one for where that ends: the redirect
+// URI, whose path is /callback, with what came for the client; or else the page where nothing is asked any more. Nobody
+// has to listen at the redirect URI. Each page is opened in a browser that knows of no other. It ends when its input
+// does.
 
 import { createInterface } from "node:readline";
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use super::Config;
 use crate::gateway;
-use crate::keys::{self, is_loopback};
+use crate::keys::{self, Location, is_loopback};
 use crate::store;
 use crate::token_service::broker::{self, IdToken, Mode, Unsplittable};
 use crate::token_service::{self, Source, mint};
@@ -35,6 +35,14 @@ impl Config {
             ));
         }
         for issuer in &self.issuers {
+            if let keys::Source::Fetched(Location::Url(url)) = &issuer.keys
+                && is_in_clear(url)
+            {
+                advice.push(format!(
+                    "keys of {} come from {url} in clear: who stands between can sign for it, so that link must be private",
+                    issuer.issuer
+                ));
+            }
             for laxer in laxer(&issuer.profile) {
                 let (issuer, name) = (&issuer.issuer, issuer.profile.name);
                 advice.push(format!(

@@ -10,11 +10,12 @@ use symbolon_core::{
 use toml_span::{Span, Spanned};
 use url::Url;
 
-use super::secret_source::unreadable;
+use super::secret_source::{unreadable, unusable};
 use super::table::{Read, Table, plain};
 use super::token_service::{self, Broker, Mint, TokenService};
 use super::values::{self, one_of};
 use crate::keys::{Config, Location, Source};
+use crate::private_file;
 
 /// All issuers, and what other tables need to know of them.
 pub(super) struct Issuers {
@@ -295,15 +296,22 @@ fn key_file(
     let allowed: Vec<_> = algorithms.iter().map(|algorithm| algorithm.value).collect();
     let text = fs::read(&path).map_err(|error| unreadable(&error));
     let usable = text.and_then(|text| check_keys(&text, &allowed));
-    table.reader.keep(name.span, usable).map(|_| Source::File(path))
+    let private = usable.and_then(|set| {
+        if !set.algorithms().any(Algorithm::is_symmetric) {
+            return Ok(());
+        }
+        // Who reads it can sign.
+        private_file::read(&path).map(drop).map_err(unusable)
+    });
+    table.reader.keep(name.span, private).map(|_| Source::File(path))
 }
 
-fn check_keys(text: &[u8], allowed: &[Algorithm]) -> Result<(), String> {
+fn check_keys(text: &[u8], allowed: &[Algorithm]) -> Result<JwkSet, String> {
     let set = JwkSet::parse(text, allowed, Provenance::Configured)
         .map_err(|error| format!("name the file of a JWK Set: this is {error}"))?;
     // Without algorithms no key could be used, and that mistake is noted.
     if !set.is_empty() || allowed.is_empty() {
-        return Ok(());
+        return Ok(set);
     }
     let reason = |key: &Skipped| format!("; key {}: {}", key.index, key.reason);
     let reasons: String = set.skipped().iter().map(reason).collect();

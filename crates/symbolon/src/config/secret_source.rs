@@ -43,6 +43,18 @@ pub(super) fn admin_token(table: &mut Table<'_, '_>) -> Option<admin::Token> {
     Some(admin::Token(Zeroizing::new(token.to_owned())))
 }
 
+/// What a store's server is given.
+#[cfg(feature = "redis")]
+pub(super) fn password(table: &mut Table<'_, '_>) -> Option<crate::store::redis::Password> {
+    let text = secret_text(table)?;
+    let password = text.value.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        table.note(text.span, "put a password there");
+        return None;
+    }
+    Some(crate::store::redis::Password::new(password.to_owned()))
+}
+
 fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> {
     let both_or_none = table.place("file").is_some() == table.place("env").is_some();
     let (file, variable) = (
@@ -54,13 +66,7 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         return None;
     }
     if let Some(Spanned { value: name, span }) = file {
-        let text = private_file::read(&table.reader.resolve(&name)).map_err(|error| match error {
-            ReadError::Io(error) => unreadable(&error),
-            ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
-            ReadError::Foreign => {
-                "this file is another user's than this process's: chown it, or run as that user".to_owned()
-            }
-        });
+        let text = private_file::read(&table.reader.resolve(&name)).map_err(unusable);
         return table.reader.keep(span, text);
     }
     let Spanned { value: name, span } = variable?;
@@ -69,6 +75,17 @@ fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> 
         span,
         text.ok_or("set this environment variable: it is not there, or not text"),
     )
+}
+
+/// Why a file with a secret cannot be used.
+pub(super) fn unusable(error: ReadError) -> String {
+    match error {
+        ReadError::Io(error) => unreadable(&error),
+        ReadError::Shared => "others than the owner may use this file: chmod 600".to_owned(),
+        ReadError::Foreign => {
+            "this file is another user's than this process's: chown it, or run as that user".to_owned()
+        }
+    }
 }
 
 /// Why a file that is named cannot be used.

@@ -1,10 +1,10 @@
 //! Keys that an issuer publishes: fetched, kept, refreshed on an unknown `kid`.
 //!
 //! No request waits for a refresh that another one caused, and none causes more than one in 30 seconds (MD-06). The
-//! last good set is kept on disk, so that a start while the issuer is away serves what was known (MD-05).
+//! last good set is kept on disk, so that a start while the issuer is away serves what was known (MD-05): of that issuer
+//! and from that place, whatever else the settings have named before.
 
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,10 @@ use hyper::header::{ACCEPT, CACHE_CONTROL, HOST, HeaderMap, HeaderValue};
 use hyper::{Request, StatusCode};
 use serde_json::json;
 use symbolon_core::{JwkSet, Provenance, UnixTime, base64url, json as strict, sha256};
+use tokio::sync::OwnedMutexGuard;
 use url::Url;
 
-use super::{Config, Issuers, KeySource, log_skipped};
+use super::{CLOCKS_DIFFER, Config, Issuers, KeySource, log_skipped};
 use crate::clock::Clock;
 use crate::forward::{Forwarder, RequestBody, Roots};
 use crate::private_file;
@@ -35,6 +36,15 @@ pub enum Location {
 }
 
 impl Location {
+    /// The same as one text, for telling what came from where.
+    fn text(&self, issuer: &str) -> String {
+        match self {
+            Self::Url(url) => format!("{url} for {issuer}"),
+            Self::Metadata { base: Some(base) } => format!("metadata of {issuer} at {base}"),
+            Self::Metadata { base: None } => format!("metadata of {issuer}"),
+        }
+    }
+
     /// What is needed to reach it.
     pub fn roots(&self, issuer: &str) -> Result<Roots, url::ParseError> {
         match self {
@@ -53,7 +63,7 @@ pub struct Fetched {
     file: PathBuf,
     known: Mutex<Option<Known>>,
     /// Held by whoever asks the issuer.
-    asking: tokio::sync::Mutex<()>,
+    asking: Arc<tokio::sync::Mutex<()>>,
     /// When an unknown `kid` last caused an attempt, in milliseconds of [`Clock::elapsed`], and one more; zero before
     /// the first. Attempts that come by themselves do not count: a key may be made when it is first used.
     attempted_at: AtomicU64,
@@ -78,6 +88,10 @@ const FRESH: Duration = Duration::from_secs(600);
 const FRESHEST: Duration = Duration::from_secs(60);
 const LONGEST_FRESH: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a request waits for an attempt, which goes on without it.
+const WAIT: Duration = Duration::from_secs(3);
+/// The same of a request that cannot be repeated.
+const PATIENT_WAIT: Duration = Duration::from_secs(15);
 const MAX_OCTETS: usize = 256 * 1024;
 const RETRY: Duration = Duration::from_secs(5);
 
@@ -92,7 +106,7 @@ impl Fetched {
     ) -> Self {
         let name = base64url::encode(&sha256(issuer.issuer.as_bytes())[..12]);
         let file = data.join(format!("jwks-{name}.json"));
-        let known = read_kept(&file, &issuer);
+        let known = read_kept(&file, &issuer, &location, clock.now());
         Self {
             issuer,
             location,
@@ -100,7 +114,7 @@ impl Fetched {
             clock,
             file,
             known: Mutex::new(known),
-            asking: tokio::sync::Mutex::default(),
+            asking: Arc::default(),
             attempted_at: AtomicU64::new(0),
         }
     }
@@ -108,19 +122,25 @@ impl Fetched {
     /// Keeps the set current for as long as the process lives, and tells `issuers` of every new one.
     pub async fn keep(self: Arc<Self>, issuers: Arc<Issuers>) {
         loop {
-            let attempt = {
-                let _alone = self.asking.lock().await;
-                self.refresh().await
-            };
-            let wait = match attempt {
-                Ok(fresh_for) => fresh_for * 2 / 3,
-                Err(error) => {
-                    tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched");
-                    RETRY
-                }
-            };
-            issuers.refresh();
+            let wait = self.look(&issuers).await;
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Asks for the set, tells `issuers` of it, and says how long that will do.
+    pub async fn look(&self, issuers: &Issuers) -> Duration {
+        let attempt = {
+            let _alone = self.asking.lock().await;
+            self.refresh().await
+        };
+        // Also what has become too old.
+        issuers.refresh();
+        match attempt {
+            Ok(fresh_for) => fresh_for * 2 / 3,
+            Err(error) => {
+                tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched");
+                RETRY
+            }
         }
     }
 
@@ -136,7 +156,10 @@ impl Fetched {
             set: Arc::new(set),
             fetched_at,
         });
-        keep_on_disk(&self.file, &text, fetched_at);
+        let (file, from) = (self.file.clone(), self.location.text(&self.issuer.issuer));
+        // It waits for the disk, which nobody else here has to.
+        let kept = tokio::task::spawn_blocking(move || keep_on_disk(&file, &text, &from, fetched_at));
+        let _ = kept.await;
         Ok(fresh_for)
     }
 
@@ -146,16 +169,17 @@ impl Fetched {
     }
 
     async fn fetch(&self) -> Result<(JwkSet, HeaderMap, Vec<u8>), FetchError> {
-        let url = self.url().await?;
-        let (headers, text) = get(&self.http, &url, None).await?;
+        let (url, public) = self.url().await?;
+        let (headers, text) = get(&self.http, &url, public.as_ref()).await?;
         let set =
             JwkSet::parse(&text, &self.issuer.algorithms, Provenance::Fetched).map_err(FetchError::new)?;
         Ok((set, headers, text))
     }
 
-    async fn url(&self) -> Result<Url, FetchError> {
+    /// Where the set is, and under which name it is asked for there if not under that one.
+    async fn url(&self) -> Result<(Url, Option<Url>), FetchError> {
         match &self.location {
-            Location::Url(url) => Ok(url.clone()),
+            Location::Url(url) => Ok((url.clone(), None)),
             Location::Metadata { base } => {
                 let metadata = Metadata::fetch(&self.http, &self.issuer.issuer, base.as_ref()).await?;
                 metadata.jwks_uri(&self.issuer.issuer, base.as_ref())
@@ -187,21 +211,39 @@ impl KeySource for Fetched {
         )
     }
 
-    async fn renew(&self, patient: bool) {
-        let _alone = match self.asking.try_lock() {
-            Ok(alone) => alone,
-            Err(_) if patient => self.asking.lock().await,
-            Err(_) => return,
+    async fn renew(self: Arc<Self>, patient: bool) {
+        let wait = if patient { PATIENT_WAIT } else { WAIT };
+        let attempt = async {
+            let alone = match Arc::clone(&self.asking).try_lock_owned() {
+                Ok(alone) => alone,
+                Err(_) if patient => Arc::clone(&self.asking).lock_owned().await,
+                Err(_) => return,
+            };
+            if self.may_attempt() {
+                // A task of its own: a client that does not wait would spoil the attempt for everybody.
+                let _ = tokio::spawn(self.clone().attempt(alone)).await;
+            }
         };
+        let _ = tokio::time::timeout(wait, attempt).await;
+    }
+}
+
+impl Fetched {
+    /// Whether the last attempt was long enough ago; then this is one.
+    fn may_attempt(&self) -> bool {
+        let now = millis(self.clock.elapsed()) + 1;
         let attempted_at = self.attempted_at.load(Ordering::Acquire);
-        let is_recent = millis(self.clock.elapsed()) + 1 < attempted_at + millis(BETWEEN);
-        if attempted_at != 0 && is_recent {
-            return;
+        let may = attempted_at == 0 || now >= attempted_at + millis(BETWEEN);
+        if may {
+            self.attempted_at.store(now, Ordering::Release);
         }
-        self.attempted_at
-            .store(millis(self.clock.elapsed()) + 1, Ordering::Release);
+        may
+    }
+
+    async fn attempt(self: Arc<Self>, _alone: OwnedMutexGuard<()>) {
         if let Err(error) = self.refresh().await {
-            tracing::warn!(issuer = self.issuer.issuer, %error, "keys were not fetched on an unknown kid");
+            let issuer = &self.issuer.issuer;
+            tracing::warn!(issuer, %error, "keys were not fetched on an unknown kid");
         }
     }
 }
@@ -214,27 +256,57 @@ impl Metadata {
     /// Fetches it from the well-known places, the OAuth one first. The `issuer` in it must be the one that was asked
     /// for (RFC 8414 §3.3).
     pub async fn fetch(http: &Forwarder, issuer: &str, base: Option<&Url>) -> Result<Self, FetchError> {
-        let base = match base {
-            Some(base) => base.clone(),
-            None => Url::parse(issuer).map_err(FetchError::new)?,
-        };
-        let host = base_host(issuer, &base)?;
-        let mut last = FetchError::new("no metadata");
+        let mut all = Self::fetch_some(http, issuer, base, 1).await?;
+        Ok(all.swap_remove(0))
+    }
+
+    /// Every document that is there: what one leaves out another may have. At least one.
+    pub async fn fetch_all(
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+    ) -> Result<Vec<Self>, FetchError> {
+        Self::fetch_some(http, issuer, base, usize::MAX).await
+    }
+
+    /// The first documents, so many and at least one.
+    async fn fetch_some(
+        http: &Forwarder,
+        issuer: &str,
+        base: Option<&Url>,
+        most: usize,
+    ) -> Result<Vec<Self>, FetchError> {
+        let public = Url::parse(issuer).map_err(FetchError::new)?;
+        let base = base.unwrap_or(&public);
+        let mut all = Vec::new();
+        let (mut wrong, mut absent) = (None, FetchError::new("no metadata"));
         for well_known in Self::paths(issuer)? {
             let mut url = base.clone();
             url.set_path(&well_known);
-            match get(http, &url, host.clone()).await {
-                Ok((_, text)) => {
-                    let members = strict::parse_object(&text).map_err(FetchError::new)?;
-                    if members.get("issuer").and_then(strict::Value::as_str) != Some(issuer) {
-                        return Err(FetchError(format!("the metadata at {url} are another issuer's")));
-                    }
-                    return Ok(Self(members));
-                }
-                Err(error) => last = error,
+            match get(http, &url, Some(&public)).await {
+                Ok((_, text)) => match Self::read(&text, issuer) {
+                    Ok(metadata) => all.push(metadata),
+                    // Some servers answer every path with something.
+                    Err(reason) => wrong = Some(FetchError(format!("the metadata at {url} are {reason}"))),
+                },
+                Err(error) => absent = error,
+            }
+            if all.len() == most {
+                break;
             }
         }
-        Err(last)
+        if all.is_empty() {
+            return Err(wrong.unwrap_or(absent));
+        }
+        Ok(all)
+    }
+
+    fn read(text: &[u8], issuer: &str) -> Result<Self, String> {
+        let members = strict::parse_object(text).map_err(|error| error.to_string())?;
+        match members.get("issuer").and_then(strict::Value::as_str) {
+            Some(named) if named == issuer => Ok(Self(members)),
+            _ => Err("another issuer's".to_owned()),
+        }
     }
 
     /// The paths of an issuer's metadata: RFC 8414 §3.1 puts its well-known part before the issuer's path, OpenID
@@ -253,7 +325,7 @@ impl Metadata {
         self.0.get(member).and_then(strict::Value::as_str)
     }
 
-    fn jwks_uri(&self, issuer: &str, base: Option<&Url>) -> Result<Url, FetchError> {
+    fn jwks_uri(&self, issuer: &str, base: Option<&Url>) -> Result<(Url, Option<Url>), FetchError> {
         let text = self
             .text("jwks_uri")
             .ok_or_else(|| FetchError::new("the metadata name no jwks_uri"))?;
@@ -261,7 +333,7 @@ impl Metadata {
         if let Some(base) = base
             && let Some(mapped) = map_to(base, issuer, &learnt)
         {
-            return Ok(mapped);
+            return Ok((mapped, Some(learnt)));
         }
         let issuer = Url::parse(issuer).map_err(FetchError::new)?;
         let is_safe = learnt.scheme() == "https" || (is_loopback(&issuer) && is_loopback(&learnt));
@@ -270,7 +342,7 @@ impl Metadata {
                 "the jwks_uri of the metadata is not https on the issuer's host",
             ));
         }
-        Ok(learnt)
+        Ok((learnt, None))
     }
 }
 
@@ -296,31 +368,20 @@ pub fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// The public `Host`, where the issuer is reached under another name.
-fn base_host(issuer: &str, base: &Url) -> Result<Option<HeaderValue>, FetchError> {
-    let public = Url::parse(issuer).map_err(FetchError::new)?;
-    if public.origin() == base.origin() {
-        return Ok(None);
-    }
-    let authority = public.authority();
-    HeaderValue::from_str(authority)
-        .map(Some)
-        .map_err(FetchError::new)
-}
-
-async fn get(
-    http: &Forwarder,
-    url: &Url,
-    host: Option<HeaderValue>,
-) -> Result<(HeaderMap, Vec<u8>), FetchError> {
+/// What is at a URL. Where that stands in the place of a `public` one, the server is told the public name.
+async fn get(http: &Forwarder, url: &Url, public: Option<&Url>) -> Result<(HeaderMap, Vec<u8>), FetchError> {
     let mut request = Request::builder()
         .uri(url.as_str())
         .header(ACCEPT, "application/json")
         .body(RequestBody::empty())
         .map_err(FetchError::new)?;
-    if let Some(host) = host {
-        request.headers_mut().insert("x-forwarded-host", host.clone());
-        request.headers_mut().insert(HOST, host);
+    if let Some(public) = public.filter(|public| public.origin() != url.origin()) {
+        let field = |text: &str| HeaderValue::from_str(text).map_err(FetchError::new);
+        let host = field(public.authority())?;
+        let headers = request.headers_mut();
+        headers.insert("x-forwarded-host", host.clone());
+        headers.insert("x-forwarded-proto", field(public.scheme())?);
+        headers.insert(HOST, host);
     }
     let response = http.forward(request, TIMEOUT).await.map_err(FetchError::new)?;
     let status = response.status();
@@ -334,37 +395,51 @@ async fn get(
 }
 
 fn fresh_for(headers: &HeaderMap) -> Duration {
+    let max_age = |directive: &str| {
+        let (name, seconds) = directive.split_once('=')?;
+        let is_max_age = name.trim().eq_ignore_ascii_case("max-age");
+        is_max_age.then(|| seconds.trim().trim_matches('"').parse().ok())?
+    };
     let said = headers
-        .get(CACHE_CONTROL)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| {
-            value
-                .split(',')
-                .find_map(|directive| directive.trim().strip_prefix("max-age=")?.parse().ok())
-        });
+        .get_all(CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .find_map(|value| value.split(',').find_map(max_age));
     said.map_or(FRESH, Duration::from_secs)
         .clamp(FRESHEST, LONGEST_FRESH)
 }
 
-fn keep_on_disk(file: &Path, set: &[u8], fetched_at: UnixTime) {
+fn keep_on_disk(file: &Path, set: &[u8], from: &str, fetched_at: UnixTime) {
     let Ok(set) = serde_json::from_slice::<serde_json::Value>(set) else {
         return;
     };
-    let kept = json!({ "fetched_at": fetched_at.as_secs(), "set": set }).to_string();
+    let kept = json!({ "fetched_at": fetched_at.as_secs(), "from": from, "set": set }).to_string();
     if let Err(error) = private_file::replace(file, kept.as_bytes()) {
         tracing::warn!(%error, "keys could not be kept on disk");
     }
 }
 
-/// What was kept, whatever its age: [`Fetched::jwk_set`] asks how old it is.
-fn read_kept(file: &Path, issuer: &Config) -> Option<Known> {
-    let text = fs::read(file).ok()?;
-    let members = strict::parse_object(&text).ok()?;
+/// What was kept, whatever its age: [`Fetched::jwk_set`] asks how old it is. Nothing that others can have written, that
+/// came from elsewhere, or that a clock which was ahead has dated: it would never grow old.
+fn read_kept(file: &Path, issuer: &Config, location: &Location, now: UnixTime) -> Option<Known> {
+    let text = match private_file::read(file) {
+        Ok(text) => text,
+        Err(error) if error.is_missing() => return None,
+        Err(error) => {
+            tracing::warn!(issuer = issuer.issuer, %error, "keys that were kept are not used");
+            return None;
+        }
+    };
+    let members = strict::parse_object(text.as_bytes()).ok()?;
     let fetched_at = match members.get("fetched_at")? {
         strict::Value::Integer(seconds) => UnixTime::from_secs(*seconds),
         _ => return None,
     };
-    let kept: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let from = members.get("from").and_then(strict::Value::as_str);
+    if from != Some(&location.text(&issuer.issuer)) || fetched_at > now.plus(CLOCKS_DIFFER) {
+        return None;
+    }
+    let kept: serde_json::Value = serde_json::from_str(&text).ok()?;
     let set = JwkSet::parse(
         kept["set"].to_string().as_bytes(),
         &issuer.algorithms,
@@ -393,4 +468,32 @@ impl std::error::Error for FetchError {}
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // MD-06, RFC 9111 §5.2
+    #[test]
+    fn a_set_is_fresh_for_as_long_as_the_answer_says_within_bounds() {
+        for (fields, seconds) in [
+            (&[][..], 600),
+            (&["max-age=900"], 900),
+            (&["public, Max-Age = \"900\", immutable"], 900),
+            (&["no-transform", "s-maxage=5, max-age=900"], 900),
+            (&["max-age=0"], 60),
+            (&["max-age=18446744073709551615"], 3600),
+            (&["max-age=18446744073709551616"], 600),
+            (&["max-age=-1"], 600),
+            (&["no-store"], 600),
+            (&["x-max-age=900"], 600),
+        ] {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(CACHE_CONTROL, HeaderValue::from_static(field));
+            }
+            assert_eq!(fresh_for(&headers), Duration::from_secs(seconds), "{fields:?}");
+        }
+    }
 }

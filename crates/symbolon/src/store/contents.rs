@@ -143,16 +143,20 @@ impl State {
 
     /// Keeps that in the place of what was under `key`.
     pub(super) fn keep(&mut self, key: EntryKey, stored: Result<Stored, EntryError>, ends_at: UnixTime) {
-        self.forget(Kept::Entry(key));
         self.octets += octets_of(&stored);
-        self.entries.insert(key, (stored, ends_at));
+        if let Some((replaced, ended_at)) = self.entries.insert(key, (stored, ends_at)) {
+            self.octets -= octets_of(&replaced);
+            self.ends.remove(&(ended_at, Kept::Entry(key)));
+        }
         self.ends.insert((ends_at, Kept::Entry(key)));
     }
 
     pub(super) fn keep_grant(&mut self, key: LedgerKey, grant: GrantId, ends_at: UnixTime) {
-        self.forget(Kept::Grant(key));
         self.octets += OVERHEAD;
-        self.ledger.insert(key, (grant, ends_at));
+        if let Some((_, ended_at)) = self.ledger.insert(key, (grant, ends_at)) {
+            self.octets -= OVERHEAD;
+            self.ends.remove(&(ended_at, Kept::Grant(key)));
+        }
         self.ends.insert((ends_at, Kept::Grant(key)));
     }
 

@@ -80,6 +80,13 @@ impl DiskStore {
         clock: Arc<dyn Clock>,
         lock: Option<File>,
     ) -> Result<Self, Error> {
+        if let Some(behind) = file::clock_is_behind(&database, clock.now())? {
+            tracing::error!(
+                ?behind,
+                "the clock is behind what it was when the store was last written: it is wrong now, or was then; what is \
+                 revoked or issued by a wrong clock ends at a wrong time"
+            );
+        }
         let (state, commits) = file::load(&database, clock.now())?;
         let contents = Arc::new(Contents::new(clock.clone(), state));
         let (sender, waiting) = mpsc::channel(WAITING);
@@ -179,6 +186,10 @@ impl EntryStore for DiskStore {
 
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
         Ok(self.contents.follow(after, wait).await)
+    }
+
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        Ok(None)
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statvfs::statvfs;
@@ -74,9 +75,13 @@ const FORMAT: &str = "format";
 const LAST: &str = "last";
 /// How many commits there were.
 const COMMITS: &str = "commits";
+/// When the last one was, if there was any.
+const WRITTEN_AT: &str = "written at";
 
 type Row = (u64, &'static [u8; 32]);
 
+/// How much clocks may differ (PROTOCOL §6).
+const CLOCK_ERROR: Duration = Duration::from_secs(60);
 /// What the engine may keep of the file in memory. All rows are in memory already.
 const CACHE: usize = 16 * 1024 * 1024;
 /// Rows that ended and are removed by one commit. Above what one adds, so that the file cannot grow over them.
@@ -203,6 +208,14 @@ pub(super) fn commits(database: &Database) -> Result<u64, Error> {
     number(&database.begin_read()?, COMMITS)
 }
 
+/// How far the clock is behind what it was at the last commit, if that is more than clocks may differ.
+pub(super) fn clock_is_behind(database: &Database, now: UnixTime) -> Result<Option<Duration>, Error> {
+    let numbers = database.begin_read()?.open_table(NUMBERS)?;
+    let written_at = numbers.get(WRITTEN_AT)?.map_or(0, |time| time.value());
+    let behind = Duration::from_secs(written_at.saturating_sub(now.as_secs()));
+    Ok((behind > CLOCK_ERROR).then_some(behind))
+}
+
 /// Writes all of `changes` or none, removes some of what ended at `now`, and returns when that is on the disk. The
 /// answer is whether more has ended than was removed.
 pub(super) fn commit(database: &Database, changes: &[Change], now: UnixTime) -> Result<bool, Error> {
@@ -249,6 +262,7 @@ pub(super) fn commit(database: &Database, changes: &[Change], now: UnixTime) -> 
         }
         let before = numbers.get(COMMITS)?.map_or(0, |commits| commits.value());
         numbers.insert(COMMITS, before + 1)?;
+        numbers.insert(WRITTEN_AT, now.as_secs())?;
         let more = sweep(&mut entries, now)? | sweep(&mut ledger, now)?;
         for change in changes {
             if let Change::Trim { below } = change

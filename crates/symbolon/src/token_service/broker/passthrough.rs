@@ -105,7 +105,7 @@ impl Broker {
         if strict.text("issuer") != Some(self.config.issuer.as_str()) {
             return Err(refuse(&"another issuer's"));
         }
-        self.learn(&strict).map_err(|error| refuse(&error))?;
+        self.learn(&[strict]).map_err(|error| refuse(&error))?;
         let Ok(Value::Object(mut members)) = serde_json::from_slice(&text) else {
             return Err(refuse(&"no object"));
         };

@@ -50,7 +50,7 @@ impl Places {
 }
 
 /// What stands at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Token,
     Revocation,
@@ -64,14 +64,14 @@ pub(super) enum Place {
 }
 
 /// What the broker knows of its server.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Endpoints {
     known: Vec<Endpoint>,
     /// Whether the server may be asked for a `response_type` that hands out access tokens through the browser.
     pub(super) has_front_channel: bool,
 }
 
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Endpoint {
     path: String,
     place: Place,
@@ -80,6 +80,17 @@ struct Endpoint {
 }
 
 impl Endpoints {
+    /// What is known besides; of what stands at one path, what was known first.
+    fn add(&mut self, other: Self) {
+        for further in other.known {
+            if self.at(&further.path).is_none() {
+                self.known.push(further);
+            }
+        }
+        self.known.sort_unstable();
+        self.has_front_channel |= other.has_front_channel;
+    }
+
     /// Which place a path is; none if a server could read it as another one.
     pub(super) fn place_of(&self, path: &str) -> Option<Place> {
         let known = self.known.iter();
@@ -147,8 +158,8 @@ impl Broker {
     pub(super) async fn endpoints(&self) -> Result<Arc<Endpoints>, Refusal> {
         let learnt = self.endpoints.or_ask(async {
             let base = &self.config.authorization_server;
-            let asked = Metadata::fetch(&self.http, &self.config.issuer, Some(base)).await;
-            let learnt = asked.and_then(|metadata| self.learn(&metadata));
+            let asked = Metadata::fetch_all(&self.http, &self.config.issuer, Some(base)).await;
+            let learnt = asked.and_then(|documents| self.learn(&documents));
             learnt
                 .inspect_err(|error| {
                     tracing::warn!(%error, "the authorization server's metadata are not to be had");
@@ -158,20 +169,32 @@ impl Broker {
         learnt.await.ok_or(Refusal::Unavailable)
     }
 
-    /// Acts from now on at what these metadata name.
-    pub(super) fn learn(&self, metadata: &Metadata) -> Result<Arc<Endpoints>, FetchError> {
-        let learnt = Arc::new(self.endpoints_of(metadata)?);
-        match self.endpoints.now() {
-            Some(known) if known == learnt => return Ok(known),
-            Some(_) => tracing::warn!("the authorization server names other endpoints than before"),
-            None if learnt.has_front_channel && matches!(self.config.mode, Mode::Origin { .. }) => {
-                tracing::info!(
-                    "the authorization server knows response types with token: requests for them are refused here, \
-                     and so are request objects that cannot be read"
-                );
-            }
-            None => {}
+    /// Acts from now on at what these documents name besides what is known. Nothing is forgotten: one document may
+    /// leave out what another one has.
+    pub(super) fn learn(&self, documents: &[Metadata]) -> Result<Arc<Endpoints>, FetchError> {
+        let known = self.endpoints.now();
+        let mut learnt = Endpoints::default();
+        for metadata in documents {
+            learnt.add(self.endpoints_of(metadata)?);
         }
+        if !learnt.known.iter().any(|known| known.place == Place::Token) {
+            return Err(FetchError::new("the metadata name no token_endpoint"));
+        }
+        if let Some(known) = &known {
+            learnt.add(Endpoints::clone(known));
+            if **known == learnt {
+                return Ok(known.clone());
+            }
+            tracing::warn!("the authorization server names further endpoints than before");
+        }
+        let is_news = known.is_none_or(|known| !known.has_front_channel);
+        if learnt.has_front_channel && is_news && matches!(self.config.mode, Mode::Origin { .. }) {
+            tracing::info!(
+                "the authorization server knows response types with token: requests for them are refused here, and so \
+                 are request objects that cannot be read"
+            );
+        }
+        let learnt = Arc::new(learnt);
         self.endpoints.set(learnt.clone());
         Ok(learnt)
     }
@@ -182,9 +205,6 @@ impl Broker {
             Mode::Endpoint(places) => self.beside(places, metadata)?,
             Mode::Origin { public_url } => self.at_origin(public_url, metadata)?,
         };
-        if !known.iter().any(|known| known.place == Place::Token) {
-            return Err(FetchError::new("the metadata name no token_endpoint"));
-        }
         let types = metadata.0.get("response_types_supported");
         let has_front_channel = types.and_then(Value::as_array).is_none_or(|types| {
             types
@@ -293,7 +313,12 @@ fn place_of<'a>(path: &str, known: &(impl Iterator<Item = (&'a str, Place)> + Cl
             && named(&|known| without_slash(known) == bare) == place
             && (place != Place::Elsewhere || !is_token(without_format(&bare)))
     };
-    paths::readings(path)?.iter().all(is_same).then_some(place)
+    let readings = if paths::has_other_readings(path) {
+        paths::readings(path)?
+    } else {
+        vec![path.to_owned()]
+    };
+    readings.iter().all(is_same).then_some(place)
 }
 
 /// As servers compare paths that take no notice of case, nor of slashes at the end.

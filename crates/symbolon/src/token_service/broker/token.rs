@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyper::Response;
 use hyper::body::Bytes;
-use hyper::header::{CACHE_CONTROL, HeaderValue, PRAGMA};
-use symbolon_core::{GrantId, Rejection, UnverifiedJwt, VerifiedJwt};
+use hyper::header::{AUTHORIZATION, CACHE_CONTROL, HeaderValue, PRAGMA};
+use symbolon_core::{GrantId, Rejection, UnverifiedJwt, VerifiedJwt, base64url, json};
 use url::Url;
 
 use super::answer::{ACCESS_TOKEN, JWT, Kind, TokenAnswer};
@@ -20,7 +20,7 @@ use crate::store::{Begun, LedgerKey, RECORD_MARGIN};
 use crate::token_service::token::Refusal;
 
 impl Broker {
-    pub(super) async fn token(&self, asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
+    pub(super) async fn token(&self, mut asked: Asked, endpoint: &Url) -> Result<Response<Body>, Refusal> {
         let form = Form::read(&asked.parts, asked.body.clone())?;
         let is_password = |grant: &str| grant.trim().eq_ignore_ascii_case("password");
         if form.one("grant_type").is_some_and(is_password) && !self.config.allows_password {
@@ -38,6 +38,10 @@ impl Broker {
         // Before the server is asked: a code that is spent there cannot be spent again when the store is back.
         let begun = self.begin(&form).await?;
         let form = self.made_whole(form).await?;
+        // User-Managed Access brings one there, too.
+        if let Some(whole) = self.whole_authorization(&asked.parts.headers).await? {
+            asked.parts.headers.insert(AUTHORIZATION, whole);
+        }
         let answer = self.ask(&asked, endpoint, form.body()).await?;
         if answer.status().is_success() {
             let mut response = self.exchange(&form, begun, answer).await?;
@@ -136,30 +140,40 @@ impl Broker {
         let Some(jwt) = self.to_be_split(&read).await? else {
             return Ok(pass(answer));
         };
-        if read
-            .expires_in
-            .is_some_and(|seconds| seconds > jwt.expires_at().since(self.clock.now()).as_secs() + 60)
-        {
-            tracing::warn!("an answer gives its token a longer life than the token has");
-        }
         let belongs_to_grant = read.refresh_token.is_some() || spent(form).is_some();
         begun.grant = begun
             .grant
             .or_else(|| belongs_to_grant.then(GrantId::random_grant));
         // The server has answered, and does so once: what it gave is not lost to a store that stumbles.
         let mut patience = Patience::of_a_second();
-        let token = self.publisher.publish_with(&mut patience, &jwt, begun).await?;
+        let id_token = read.id_token.as_deref().and_then(|text| claims_of(text));
+        let id_token = id_token.unwrap_or_default();
+        let sid = id_token.get("sid").and_then(json::Value::as_str);
+        let sid = sid.filter(|sid| !sid.is_empty());
+        let token = self
+            .publisher
+            .publish_with(&mut patience, &jwt, begun, sid)
+            .await?;
         if let Some(grant) = begun.grant {
             self.keep_grant(&mut patience, form, &read, grant, &jwt).await?;
         }
+        self.warn_of_surprises(&read, &jwt, id_token.contains_key("at_hash"));
         let drop = (self.config.id_token == IdToken::Drop).then_some("id_token");
-        if drop.is_none() && read.id_token.as_deref().is_some_and(|text| has_at_hash(text)) {
+        let text = read.with(&token, drop).ok_or(Refusal::Broken)?;
+        Ok(pass_changed(answer.map(|_| text)))
+    }
+
+    /// What the operator should know of, and what changes nothing (BR-10).
+    fn warn_of_surprises(&self, answer: &TokenAnswer, jwt: &VerifiedJwt, has_at_hash: bool) {
+        let lives_for = jwt.expires_at().since(self.clock.now()).as_secs();
+        if answer.expires_in.is_some_and(|seconds| seconds > lives_for + 60) {
+            tracing::warn!("an answer gives its token a longer life than the token has");
+        }
+        if has_at_hash && self.config.id_token == IdToken::Pass {
             self.warned_of_at_hash.call_once(|| {
                 tracing::warn!("ID tokens carry an at_hash of the JWT: clients that check it refuse them");
             });
         }
-        let text = read.with(&token, drop).ok_or(Refusal::Broken)?;
-        Ok(pass_changed(answer.map(|_| text)))
     }
 
     /// The JWT of the answer, held to what the gateways will hold it to (BR-08); none if it passes as it is.
@@ -237,7 +251,7 @@ impl Broker {
     async fn punish_reuse(&self, form: &Form, begun: Begun, answer: &Response<Bytes>) {
         // Some say so with a 403.
         let is_refused = answer.status().is_client_error()
-            && symbolon_core::json::parse_object(answer.body()).is_ok_and(|members| {
+            && json::parse_object(answer.body()).is_ok_and(|members| {
                 members.get("error").and_then(|error| error.as_str()) == Some("invalid_grant")
             });
         if !is_refused {
@@ -259,15 +273,11 @@ impl Broker {
     }
 }
 
-/// Whether an ID token speaks of the access token beside it (OpenID Connect Core §3.1.3.6).
-fn has_at_hash(id_token: &str) -> bool {
-    let payload = id_token
-        .split('.')
-        .nth(1)
-        .and_then(symbolon_core::base64url::decode);
-    payload.is_some_and(|payload| {
-        symbolon_core::json::parse_object(&payload).is_ok_and(|claims| claims.contains_key("at_hash"))
-    })
+/// What an ID token says, which came from its issuer and is not verified any further (OpenID Connect Core §3.1.3.7):
+/// `sid` ends the access token beside it with its session, and `at_hash` speaks of that (§3.1.3.6).
+fn claims_of(id_token: &str) -> Option<json::Object> {
+    let payload = id_token.split('.').nth(1).and_then(base64url::decode)?;
+    json::parse_object(&payload).ok()
 }
 
 /// The code or refresh token that a request spends. What else stands in it the server takes no notice of: a stolen

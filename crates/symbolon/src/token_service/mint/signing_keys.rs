@@ -110,10 +110,16 @@ impl SigningKeys {
         if let Some((from, key)) = held.next.clone()
             && from <= now
         {
-            match self.keep_used(&key, now) {
+            // The last one on disk signs: so also where that began under a clock that was ahead.
+            let last = held
+                .used
+                .last()
+                .map_or(now, |(from, _)| from.plus(Duration::from_secs(1)));
+            let from = now.max(last);
+            match self.keep_used(&key, from) {
                 Ok(()) => {
                     tracing::info!(kid = key.kid(), "the next key signs from now on");
-                    held.used.push((now, key));
+                    held.used.push((from, key));
                     held.next = None;
                 }
                 Err(error) => {
@@ -196,8 +202,8 @@ impl SigningKeys {
     }
 
     /// Notes on disk that a key signs, before it does.
-    fn keep_used(&self, key: &SigningKey, now: UnixTime) -> Result<(), KeyFileError> {
-        let path = used_file(&self.data, key.algorithm(), now);
+    fn keep_used(&self, key: &SigningKey, from: UnixTime) -> Result<(), KeyFileError> {
+        let path = used_file(&self.data, key.algorithm(), from);
         let text = key_text(key).map_err(|error| KeyFileError::new(&path, error))?;
         private_file::write(&path, text.as_bytes()).map_err(|error| KeyFileError::new(&path, error))?;
         let _ = fs::remove_file(next_file(&self.data, key.algorithm()));
@@ -437,6 +443,30 @@ mod tests {
                 ),
                 "signing-key-ES256.json".to_owned(),
             ]
+        );
+    }
+
+    // The clock was ahead when the last key began, and is put right: the next one follows all the same.
+    #[test]
+    fn a_key_follows_one_that_began_in_what_is_now_the_future() {
+        let mut folder = Folder::new();
+        folder.start();
+        let rotate = |folder: &Folder| {
+            let next = folder.rotate();
+            let (keys, _) = folder.start();
+            folder.pass(PUBLISHED_BEFORE_USE.as_secs());
+            assert_eq!(signing(&keys), next);
+            keys.look().unwrap();
+            assert_eq!(signing(&keys), next, "it is the last on disk as well");
+            next
+        };
+        let ahead = rotate(&folder);
+        folder.clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_700_000_000)));
+        let next = rotate(&folder);
+        assert_eq!(signing(&folder.start().0), next);
+        assert!(
+            published(&folder.start().0).contains(&ahead),
+            "its tokens are alive"
         );
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 use symbolon::store::EntryStore as _;
 
 use super::{Brokered, JSON};
-use crate::support::{canary, eventually, form};
+use crate::support::{OPERATOR, canary, eventually, form, post};
 
 const INVALID_GRANT: &str = r#"{"error":"invalid_grant"}"#;
 
@@ -181,6 +181,31 @@ async fn revoking_one_grant_again_and_again_does_not_grow_the_log_for_ever() {
         statuses.push(brokered.revoke("canary-refresh-61").await.status.as_u16());
     }
     assert_eq!((statuses[0], statuses[99], statuses[100]), (200, 200, 503));
+}
+
+/// The session is the `sid` of the JWT, or else of the ID token beside it.
+#[tokio::test]
+async fn the_end_of_a_session_ends_tokens_that_only_their_id_token_speaks_of() {
+    let brokered = Brokered::start().await;
+    let id_token = |sid: &str| {
+        let claims = json!({ "sid": sid }).to_string();
+        json!({ "id_token": format!("e30.{}.c2ln", symbolon_core::base64url::encode(claims.as_bytes())) })
+    };
+    let client = [("grant_type", "client_credentials")];
+    let (ended, _) = brokered.token(&id_token("canary-session-1"), &client).await;
+    let (other, _) = brokered.token(&id_token("canary-session-2"), &client).await;
+    let operator = format!("Bearer {OPERATOR}");
+    let fields = [("authorization", &operator[..])];
+    let body = form(&[("sid", "canary-session-1")]);
+    assert_eq!(
+        post(brokered.deployment.admin, "/revoke", &fields, &body)
+            .await
+            .status,
+        200
+    );
+    for (token, status) in [(&ended, 401), (&other, 200)] {
+        assert_eq!(brokered.deployment.call(token).await.status, status);
+    }
 }
 
 // BR-21

@@ -147,6 +147,28 @@ async fn an_endpoint_is_acted_at_once_the_metadata_name_it() {
     );
 }
 
+/// RFC 8414 and OpenID Connect Discovery have each members of their own.
+#[tokio::test]
+async fn what_one_document_leaves_out_is_taken_from_the_other() {
+    let brokered = Brokered::prepared(
+        |server| server.names_in("oauth-authorization-server", "userinfo_endpoint", json!(null)),
+        |_| {},
+    )
+    .await;
+    let at = brokered.deployment.token_service;
+    assert_eq!(get(at, "/userinfo", &[]).await.status, 401);
+
+    let brokered = Brokered::at_origin(|_| {}).await;
+    let at = brokered.deployment.token_service;
+    brokered
+        .server
+        .names_in("oauth-authorization-server", "revocation_endpoint", json!(null));
+    let path = "/.well-known/oauth-authorization-server/realms/acme";
+    assert!(get(at, path, &[]).await.json()["revocation_endpoint"].is_null());
+    let answer = get(at, "/realms/acme/revoke", &[]).await;
+    assert_eq!(answer.status, 405, "it is not forgotten");
+}
+
 // BR-16
 #[tokio::test]
 async fn the_server_sees_its_own_token_wherever_a_client_brings_it() {

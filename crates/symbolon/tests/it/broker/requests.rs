@@ -232,6 +232,20 @@ async fn another_issuers_token_is_not_shown_to_the_server() {
     assert_eq!(brokered.deployment.call(&token).await.status, 200);
 }
 
+// BR-16: as User-Managed Access does.
+#[tokio::test]
+async fn a_token_that_authorizes_a_token_request_is_made_whole() {
+    let brokered = Brokered::start().await;
+    let client = [("grant_type", "client_credentials")];
+    let (token, jwt) = brokered.token(&json!({}), &client).await;
+    let bearer = format!("Bearer {token}");
+    let fields = [FORM, ("authorization", &bearer)];
+    let answer = post_raw(&brokered, "/token", &fields, "grant_type=uma").await;
+    assert_eq!(answer.status, 200);
+    let asked = brokered.server.asked().pop().unwrap();
+    assert_eq!(asked.headers["authorization"], format!("Bearer {jwt}"));
+}
+
 /// RFC 6750 §3.1
 #[tokio::test]
 async fn userinfo_takes_one_token_of_a_known_scheme() {

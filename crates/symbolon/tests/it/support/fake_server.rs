@@ -33,7 +33,8 @@ struct Answers {
     /// The next ones, and then the last of them for ever.
     token: VecDeque<(StatusCode, Fields, Vec<u8>)>,
     revocation: Option<(StatusCode, String)>,
-    metadata: Vec<(String, Value)>,
+    /// Of documents whose path has that in it.
+    metadata: Vec<(String, String, Value)>,
     is_broken: bool,
     received: Vec<Asked>,
 }
@@ -124,11 +125,13 @@ impl FakeServer {
 
     /// What its metadata say of a member from now on.
     pub fn names(&self, member: &str, value: Value) {
-        self.state
-            .lock()
-            .unwrap()
-            .metadata
-            .push((member.to_owned(), value));
+        self.names_in("", member, value);
+    }
+
+    /// The same, of the document that has that in its path.
+    pub fn names_in(&self, document: &str, member: &str, value: Value) {
+        let named = (document.to_owned(), member.to_owned(), value);
+        self.state.lock().unwrap().metadata.push(named);
     }
 
     /// Whether it fails whenever it is asked for its metadata.
@@ -170,7 +173,7 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
             "authorization_endpoint": format!("{issuer}/auth"), "signed_metadata": "x.y.z",
             "response_types_supported": ["code", "id_token token", "token"],
         });
-        for (member, value) in &state.metadata {
+        for (_, member, value) in state.metadata.iter().filter(|(part, ..)| path.contains(part)) {
             document[member] = value.clone();
         }
         return json(document);

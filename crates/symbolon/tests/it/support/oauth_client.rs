@@ -51,6 +51,19 @@ enum By {
     Puppet(Puppet),
 }
 
+/// What a client does. A log-in and a device take two acts, with a user between them.
+enum Act<'a> {
+    ClientCredentials { scope: &'a str },
+    BeginLogIn { scope: &'a str, redirect_uri: &'a str },
+    EndLogIn { callback: &'a str },
+    ReadIdToken,
+    BeginDevice { scope: &'a str },
+    EndDevice,
+    Refresh { token: &'a str },
+    Revoke { token: &'a str },
+    Userinfo { token: &'a str },
+}
+
 impl Library {
     pub const ALL: [Self; 3] = [Self::Curl, Self::OpenidClient, Self::Authlib];
 
@@ -140,51 +153,47 @@ impl OauthClients {
 impl OauthClient {
     /// Asks for a token as itself.
     pub async fn client_credentials(&self, scope: &str) -> Told {
-        self.does("client_credentials", json!({ "scope": scope })).await
+        self.does(Act::ClientCredentials { scope }).await
     }
 
     /// Asks for a token as Alice, who logs in and allows it (code, with PKCE).
     pub async fn log_in(&self, browser: Browser, scope: &str) -> Told {
-        let redirect_uri = format!("http://127.0.0.1:{}/callback", free_port());
-        let request = json!({ "scope": scope, "redirect_uri": redirect_uri });
-        let url = self.does("begin_log_in", request).await.unwrap();
-        let callback = browser.open(url.as_str().unwrap()).await;
-        assert!(callback.starts_with(&redirect_uri), "it ended at {callback}");
-        canary(&parameter(&callback, "code"));
-        self.does("end_log_in", json!({ "callback": callback })).await
+        let redirect_uri = &format!("http://127.0.0.1:{}/callback", free_port());
+        let url = self.does(Act::BeginLogIn { scope, redirect_uri }).await?;
+        let callback = &browser.open(url.as_str().unwrap()).await;
+        assert!(callback.starts_with(redirect_uri), "it ended at {callback}");
+        canary(&parameter(callback, "code"));
+        self.does(Act::EndLogIn { callback }).await
     }
 
-    /// The claims of the ID token that came with the last log-in, as far as the library has verified it.
+    /// The claims of the ID token that came with the last log-in. Curl reads none.
     pub async fn read_id_token(&self) -> Told {
-        match &*self.by {
-            By::Curl(_) => panic!("it reads none"),
-            By::Puppet(puppet) => told(&puppet.tell(json!({ "act": "read_id_token" })).await),
-        }
+        self.does(Act::ReadIdToken).await
     }
 
     /// Asks for a token as Alice, who allows it on another device.
     pub async fn device(&self, browser: Browser, scope: &str) -> Told {
-        let url = self.does("begin_device", json!({ "scope": scope })).await?;
+        let url = self.does(Act::BeginDevice { scope }).await?;
         browser.open(url.as_str().unwrap()).await;
-        self.does("end_device", json!({})).await
+        self.does(Act::EndDevice).await
     }
 
     /// Asks for the next token of a grant.
-    pub async fn refresh(&self, refresh_token: &str) -> Told {
-        self.does("refresh", json!({ "token": refresh_token })).await
+    pub async fn refresh(&self, token: &str) -> Told {
+        self.does(Act::Refresh { token }).await
     }
 
     /// Revokes a token.
     pub async fn revoke(&self, token: &str) -> Told {
-        self.does("revoke", json!({ "token": token })).await
+        self.does(Act::Revoke { token }).await
     }
 
     /// Asks who the user is.
     pub async fn userinfo(&self, token: &str) -> Told {
-        self.does("userinfo", json!({ "token": token })).await
+        self.does(Act::Userinfo { token }).await
     }
 
-    /// Asks for a token, in whatever way these parameters say. With curl.
+    /// Asks for a token, in whatever way these parameters say. Curl alone does.
     pub async fn token(&self, parameters: &[(&str, &str)]) -> Told {
         let By::Curl(curl) = &*self.by else {
             panic!("no library knows them")
@@ -192,15 +201,35 @@ impl OauthClient {
         heard(curl.post(self, "token_endpoint", parameters).await)
     }
 
-    async fn does(&self, act: &str, mut what: Value) -> Told {
+    async fn does(&self, act: Act<'_>) -> Told {
         heard(match &*self.by {
-            By::Curl(curl) => curl.does(self, act, &what).await,
+            By::Curl(curl) => curl.does(self, act).await,
             By::Puppet(puppet) => {
-                what["act"] = act.into();
-                what["client"] = json!({ "id": self.id, "secret": self.secret });
-                told(&puppet.tell(what).await)
+                let client = json!({ "id": self.id, "secret": self.secret });
+                told(&puppet.tell(act.for_client(client)).await)
             }
         })
+    }
+}
+
+impl Act<'_> {
+    /// As the programs in `tests/clients` are told it.
+    fn for_client(self, client: Value) -> Value {
+        let mut told = match self {
+            Self::ClientCredentials { scope } => json!({ "act": "client_credentials", "scope": scope }),
+            Self::BeginLogIn { scope, redirect_uri } => {
+                json!({ "act": "begin_log_in", "scope": scope, "redirect_uri": redirect_uri })
+            }
+            Self::EndLogIn { callback } => json!({ "act": "end_log_in", "callback": callback }),
+            Self::ReadIdToken => json!({ "act": "read_id_token" }),
+            Self::BeginDevice { scope } => json!({ "act": "begin_device", "scope": scope }),
+            Self::EndDevice => json!({ "act": "end_device" }),
+            Self::Refresh { token } => json!({ "act": "refresh", "token": token }),
+            Self::Revoke { token } => json!({ "act": "revoke", "token": token }),
+            Self::Userinfo { token } => json!({ "act": "userinfo", "token": token }),
+        };
+        told["client"] = client;
+        told
     }
 }
 
@@ -263,63 +292,35 @@ impl Curl {
         }
     }
 
-    async fn does(&self, client: &OauthClient, act: &str, what: &Value) -> Told {
-        let text = |member: &str| what[member].as_str().unwrap();
-        let begun = self.begun.lock().unwrap().clone();
+    async fn does(&self, client: &OauthClient, act: Act<'_>) -> Told {
         match act {
-            "client_credentials" => {
-                let parameters = [("grant_type", "client_credentials"), ("scope", text("scope"))];
+            Act::ClientCredentials { scope } => {
+                let parameters = [("grant_type", "client_credentials"), ("scope", scope)];
                 self.post(client, "token_endpoint", &parameters).await
             }
-            "begin_log_in" => Ok(self
-                .begin_log_in(client, text("scope"), text("redirect_uri"))
-                .into()),
-            "end_log_in" => {
-                let came = |name| parameter(text("callback"), name);
-                assert_eq!(came("error"), "");
-                assert_eq!(came("state"), begun.state);
-                assert_eq!(came("iss"), self.metadata["issuer"]);
-                let parameters = [
-                    ("grant_type", "authorization_code"),
-                    ("code", &came("code")),
-                    ("redirect_uri", &begun.redirect_uri),
-                    ("code_verifier", &begun.verifier),
-                ];
-                self.post(client, "token_endpoint", &parameters).await
+            Act::BeginLogIn { scope, redirect_uri } => {
+                Ok(self.begin_log_in(client, scope, redirect_uri).into())
             }
-            "begin_device" => {
-                let parameters = [("scope", text("scope"))];
-                let endpoint = "device_authorization_endpoint";
-                let answer = self.post(client, endpoint, &parameters).await?;
-                {
-                    let mut begun = self.begun.lock().unwrap();
-                    answer["device_code"]
-                        .as_str()
-                        .unwrap()
-                        .clone_into(&mut begun.device_code);
-                    begun.interval = answer["interval"].as_u64().unwrap_or(0);
-                }
-                let pending = self.end_device(client).await.unwrap_err();
-                assert_eq!(pending.error.unwrap(), "authorization_pending");
-                Ok(answer["verification_uri_complete"].clone())
-            }
-            "end_device" => {
-                tokio::time::sleep(Duration::from_secs(begun.interval)).await;
+            Act::EndLogIn { callback } => self.end_log_in(client, callback).await,
+            Act::ReadIdToken => panic!("it reads none"),
+            Act::BeginDevice { scope } => self.begin_device(client, scope).await,
+            Act::EndDevice => {
+                let interval = self.begun.lock().unwrap().interval;
+                tokio::time::sleep(Duration::from_secs(interval)).await;
                 self.end_device(client).await
             }
-            "refresh" => {
-                let parameters = [("grant_type", "refresh_token"), ("refresh_token", text("token"))];
+            Act::Refresh { token } => {
+                let parameters = [("grant_type", "refresh_token"), ("refresh_token", token)];
                 self.post(client, "token_endpoint", &parameters).await
             }
-            "revoke" => {
-                let parameters = [("token", text("token"))];
-                self.post(client, "revocation_endpoint", &parameters).await
+            Act::Revoke { token } => {
+                self.post(client, "revocation_endpoint", &[("token", token)])
+                    .await
             }
-            "userinfo" => {
-                let bearer = vec![("oauth2-bearer", text("token").to_owned())];
+            Act::Userinfo { token } => {
+                let bearer = vec![("oauth2-bearer", token.to_owned())];
                 Self::run(self.place("userinfo_endpoint"), bearer).await
             }
-            _ => panic!("nobody said how to do {act}"),
         }
     }
 
@@ -341,6 +342,37 @@ impl Curl {
             ("state", &begun.state),
         ]);
         format!("{}?{request}", self.place("authorization_endpoint"))
+    }
+
+    async fn end_log_in(&self, client: &OauthClient, callback: &str) -> Told {
+        let begun = self.begun.lock().unwrap().clone();
+        let came = |name| parameter(callback, name);
+        assert_eq!(came("error"), "");
+        assert_eq!(came("state"), begun.state);
+        assert_eq!(came("iss"), self.metadata["issuer"]);
+        let parameters = [
+            ("grant_type", "authorization_code"),
+            ("code", &came("code")),
+            ("redirect_uri", &begun.redirect_uri),
+            ("code_verifier", &begun.verifier),
+        ];
+        self.post(client, "token_endpoint", &parameters).await
+    }
+
+    async fn begin_device(&self, client: &OauthClient, scope: &str) -> Told {
+        let endpoint = "device_authorization_endpoint";
+        let answer = self.post(client, endpoint, &[("scope", scope)]).await?;
+        {
+            let mut begun = self.begun.lock().unwrap();
+            answer["device_code"]
+                .as_str()
+                .unwrap()
+                .clone_into(&mut begun.device_code);
+            begun.interval = answer["interval"].as_u64().unwrap_or(0);
+        }
+        let pending = self.end_device(client).await.unwrap_err();
+        assert_eq!(pending.error.unwrap(), "authorization_pending");
+        Ok(answer["verification_uri_complete"].clone())
     }
 
     async fn end_device(&self, client: &OauthClient) -> Told {
