@@ -316,7 +316,6 @@ fn overlapping_rounds() -> Case {
             rounds: 2,
             ..rounds.grain
         },
-        is_large: true,
         ..rounds
     }
 }
