@@ -33,7 +33,7 @@ pub struct Case {
     pub grain: Grain,
     /// The processes that stay with an isolated primary.
     pub beside: Beside,
-    /// Ticks, where time counts for more than ages; then tokens live for [`LIFE`] of them.
+    /// Ticks, where time counts for more than ages; then tokens live for two of them.
     pub ticks: Option<u8>,
     /// What it must keep.
     pub promises: Vec<Promise>,

@@ -1,6 +1,6 @@
 //! Symbolon's revocation protocol as a checked model.
 //!
-//! Each [case](cases) is a small world of store nodes, token services and gateways in which everything happens that may
+//! Each [case](Case) is a small world of store nodes, token services and gateways in which everything happens that may
 //! happen, in every order: messages are lost, doubled, late and overtaken, nodes die, restart and are isolated, processes
 //! restart, clocks differ. The search goes through all of its states and looks whether the [promises](Promise) hold. It
 //! is done once more without each [rule](Rule) of the protocol, and must find then what the rule is good for.

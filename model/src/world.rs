@@ -1,7 +1,7 @@
 //! The world of one case: its states, what can happen in them, and what that leads to.
 //!
 //! Token services and gateways are the program's own [`Follower`], [`Records`] and [`View`]. Time is ages alone: "now"
-//! stands still at [`NOW`], and a tick makes everything older, until it is old.
+//! stands still at `NOW`, and a tick makes everything older, until it is old.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
