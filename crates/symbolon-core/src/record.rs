@@ -59,7 +59,7 @@ pub enum RecordType {
 }
 
 /// One revocation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Record {
     /// What kind of thing it kills.
     pub kind: RecordType,

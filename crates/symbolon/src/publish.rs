@@ -50,6 +50,16 @@ impl Publisher {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn of(store: Arc<dyn EntryStore>, revocations: Arc<Revocations>, secrets: Secrets) -> Self {
+        Self {
+            store,
+            revocations,
+            secrets,
+            metrics: Arc::default(),
+        }
+    }
+
     /// Begins a token request. What is published for it carries the mark, so that a later logout, and not an earlier
     /// one, ends it.
     pub async fn begin(&self) -> Result<Begun, PublishError> {
@@ -62,7 +72,12 @@ impl Publisher {
             return Err(PublishError::NotReady);
         }
         self.store.check_room().await.map_err(PublishError::Store)?;
-        self.store.begin(ledger).await.map_err(PublishError::Store)
+        let begun = self.store.begin(ledger).await.map_err(PublishError::Store)?;
+        // Another node may have been promoted since the log was read: then what this process knows says nothing of it.
+        if !begun.settled {
+            return Err(PublishError::NotReady);
+        }
+        Ok(begun)
     }
 
     /// Splits the JWT, and gives the client's half once the store has acknowledged the other (BR-09).

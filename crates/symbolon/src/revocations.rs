@@ -136,26 +136,17 @@ impl Revocations {
     }
 
     async fn mend_once(&self) -> Result<(), StoreError> {
-        let (is_complete, is_settled) = {
-            let follower = self.follower();
-            (follower.is_complete(), follower.may_issue())
-        };
-        if !is_complete || (is_settled && self.held.read().unseen() == 0) {
+        if self.to_append().is_none() {
             return Ok(());
         }
         // As long as the log is not settled nothing can be issued: that is not waited with.
-        if is_settled {
+        if self.may_issue() {
             let [chance, ..] = symbolon_core::random::<1>();
             let pause = u64::from(chance) * LONGEST_PAUSE_MILLIS / 255;
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.round(Duration::ZERO).await?;
         }
-        loop {
-            let batch = self.lacking();
-            let is_settled = self.follower().may_issue();
-            if batch.is_empty() && is_settled {
-                return Ok(());
-            }
+        while let Some(batch) = self.to_append() {
             self.store.revoke(&batch, None).await?;
             tracing::info!(
                 records = batch.len(),
@@ -166,10 +157,12 @@ impl Revocations {
                 return Ok(());
             }
         }
+        Ok(())
     }
 
-    fn lacking(&self) -> Vec<Record> {
-        self.held.read().lacking(self.clock.now()).take(BATCH).collect()
+    fn to_append(&self) -> Option<Vec<Record>> {
+        let follower = self.follower();
+        follower.to_append(&self.held.read(), self.clock.now(), BATCH)
     }
 
     /// Whether the log has been read to its end once. Nothing is decided before.
@@ -339,6 +332,7 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::publish::Publisher;
     use crate::store::{self, Epoch, LedgerKey, MemoryStore, Published, Round, conformance};
 
     fn config() -> Config {
@@ -460,7 +454,10 @@ mod tests {
     #[async_trait]
     impl EntryStore for Failover {
         async fn begin(&self, ledger: Option<LedgerKey>) -> Result<store::Begun, StoreError> {
-            self.primary().begin(ledger).await
+            Ok(store::Begun {
+                settled: self.settled.load(Ordering::Relaxed),
+                ..self.primary().begin(ledger).await?
+            })
         }
 
         async fn publish(
@@ -528,16 +525,19 @@ mod tests {
             settled: AtomicBool::new(true),
         });
         let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
-        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets);
+        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets.clone());
         let revocations = Arc::new(revocations);
+        let publisher = Publisher::of(store.clone(), revocations.clone(), secrets);
         let (lost, replicated) = (conformance::record(1), conformance::record(2));
         revocations.revoke(&[lost, replicated], None).await.unwrap();
         revocations.round(Duration::ZERO).await.unwrap();
-        assert!(revocations.may_issue());
+        assert!(revocations.may_issue() && publisher.begin().await.is_ok());
         store.nodes[1].revoke(&[replicated], None).await.unwrap();
 
         store.promoted.store(true, Ordering::Relaxed);
         store.settled.store(false, Ordering::Relaxed);
+        assert!(revocations.may_issue(), "it has not heard of it yet");
+        assert!(publisher.begin().await.is_err(), "the store says so itself");
         revocations.round(Duration::ZERO).await.unwrap();
         assert!(!revocations.may_issue() && revocations.is_ready());
         assert!(revocations.holds(RecordType::Jti, lost.id));
@@ -545,7 +545,7 @@ mod tests {
         assert!(!revocations.may_issue());
 
         revocations.mend_once().await.unwrap();
-        assert!(revocations.may_issue());
+        assert!(revocations.may_issue() && publisher.begin().await.is_ok());
         let log = store.nodes[1].follow(Mark::default(), Duration::ZERO).await;
         let records: Vec<_> = log.unwrap().records.iter().map(|(_, record)| *record).collect();
         assert_eq!(records, [replicated, lost]);

@@ -125,6 +125,9 @@ pub struct Begun {
     pub mark: Mark,
     /// The grant in the ledger.
     pub grant: Option<GrantId>,
+    /// Whether the log was appended to since this epoch began. If not, the mark may lie below watermarks that were lost
+    /// with the epoch before it, and nothing is issued with it (PROTOCOL rule 12).
+    pub settled: bool,
 }
 
 /// What came of publishing.
@@ -139,7 +142,7 @@ pub enum Published {
 }
 
 /// One round of reading the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Round {
     /// Which log this is. Another one is read from its beginning.
     pub epoch: Epoch,

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use symbolon_core::Mark;
+use symbolon_core::{Mark, Record, UnixTime};
 
 use super::records::Records;
 use crate::store::{Epoch, Round};
@@ -106,9 +106,44 @@ impl Follower {
         self.complete
     }
 
+    /// Which log it reads; none before the first round that counts.
+    pub fn epoch(&self) -> Option<Epoch> {
+        self.epoch
+    }
+
     /// When the last round was sent that counts.
     pub fn fresh_at(&self) -> Option<Duration> {
         self.fresh_at
+    }
+
+    /// What a token service has to append now, `most` records at a time; none if nothing. Nothing but an append, without
+    /// any record, settles the log (PROTOCOL rule 12).
+    pub fn to_append(&self, records: &Records, now: UnixTime, most: usize) -> Option<Vec<Record>> {
+        if !self.complete || (self.settled && records.unseen() == 0) {
+            return None;
+        }
+        let lacking: Vec<_> = records.lacking(now).take(most).collect();
+        (!self.settled || !lacking.is_empty()).then_some(lacking)
+    }
+
+    /// The same on a clock that stands so much lower, and not below zero. A model needs no other time than now.
+    #[must_use]
+    pub fn set_back(&self, by: Duration) -> Self {
+        Self {
+            fresh_at: self.fresh_at.map(|fresh_at| fresh_at.saturating_sub(by)),
+            ..self.clone()
+        }
+    }
+}
+
+impl Asked {
+    /// The same on a clock that stands so much lower, and not below zero.
+    #[must_use]
+    pub fn set_back(&self, by: Duration) -> Self {
+        Self {
+            sent_at: self.sent_at.saturating_sub(by),
+            ..*self
+        }
     }
 }
 
@@ -216,6 +251,20 @@ mod tests {
         let asked = follower.ask(at(4));
         follower.take(&asked, &answer(SECOND, &asked, &[1, 2, 4, 5, 6]), &mut records);
         assert!(follower.may_issue());
+    }
+
+    // An append may have no records (PROTOCOL rule 12), and one round may be full of such.
+    #[test]
+    fn it_goes_on_behind_what_has_no_records() {
+        let (mut follower, mut records) = (Follower::default(), Records::default());
+        let asked = follower.ask(at(1));
+        let empty = Round {
+            last: mark(7),
+            at_end: false,
+            ..answer(FIRST, &asked, &[])
+        };
+        follower.take(&asked, &empty, &mut records);
+        assert_eq!(follower.ask(at(2)).after, mark(7));
     }
 
     #[test]

@@ -179,6 +179,12 @@ impl Records {
             .map(|(_, record)| record)
     }
 
+    /// All that are held, in no order, each with whether it was seen in the log since its reading began.
+    pub fn iter(&self) -> impl Iterator<Item = (bool, Record)> {
+        self.all()
+            .map(|(seen_in, record)| (seen_in == self.reading, record))
+    }
+
     /// All of them, each with the reading in which it was seen last.
     fn all(&self) -> impl Iterator<Item = (u16, Record)> {
         let ended = self.ended.iter().map(|known| {

@@ -72,6 +72,7 @@ impl Contents {
             grant: ledger
                 .and_then(|key| state.ledger.get(&key))
                 .map(|(grant, _)| *grant),
+            settled: true,
         }
     }
 

@@ -161,18 +161,28 @@ impl RedisStore {
         }
     }
 
-    async fn last_id(&self) -> Result<Mark, StoreError> {
+    /// The log's last id, and whether the log was appended to under its primary. The id is read last, or it could be
+    /// from before another one's first append under it.
+    async fn last_id(&self) -> Result<(Mark, bool), StoreError> {
         let log = self.keys.log();
-        let mut command = redis::cmd("XINFO");
-        command.arg("STREAM").arg(&log);
-        let answer = self.nodes.read(&log, command, within(self.deadline)).await?;
-        if reply::says_no_such_key(&answer) {
-            return Ok(Mark::EMPTY_LOG);
+        let mut role = redis::cmd("INFO");
+        role.arg("replication");
+        let mut under = redis::cmd("GET");
+        under.arg(self.keys.log_under());
+        let mut last = redis::cmd("XINFO");
+        last.arg("STREAM").arg(&log);
+        let until = within(self.deadline);
+        let [info, under, last] = self.nodes.read_all(&log, [role, under, last], until).await?;
+        let info = reply::text(granted(info)?).ok_or(STRANGE)?;
+        let under = reply::octets(granted(under)?);
+        let is_settled = info::Info(&info).is_appended_under(under.as_deref());
+        if reply::says_no_such_key(&last) {
+            return Ok((Mark::EMPTY_LOG, false));
         }
-        let mut fields = reply::list(granted(answer)?).ok_or(STRANGE)?.into_iter();
+        let mut fields = reply::list(granted(last)?).ok_or(STRANGE)?.into_iter();
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
             if reply::text(name).as_deref() == Some("last-generated-id") {
-                return reply::id(value).ok_or(STRANGE);
+                return Ok((reply::id(value).ok_or(STRANGE)?, is_settled));
             }
         }
         Err(STRANGE)
@@ -215,10 +225,12 @@ impl EntryStore for RedisStore {
                 None => Ok(None),
             }
         };
-        let (mark, grant) = tokio::join!(self.last_id(), grant);
+        let (last, grant) = tokio::join!(self.last_id(), grant);
+        let (mark, settled) = last?;
         Ok(Begun {
-            mark: mark?,
+            mark,
             grant: grant?,
+            settled,
         })
     }
 

@@ -44,6 +44,11 @@ impl Info<'_> {
         self.field("master_replid")
     }
 
+    /// Whether it is a primary's, under whose replication id the log was last appended to.
+    pub(super) fn is_appended_under(&self, under: Option<&[u8]>) -> bool {
+        self.is_primary() && under.is_some() && self.replication_id().map(str::as_bytes) == under
+    }
+
     /// How many replicas are connected and have said so within that many seconds.
     pub(super) fn replicas_heard_within(&self, seconds: u64) -> usize {
         let is_near = |lag: &str| lag.parse::<u64>().is_ok_and(|lag| lag <= seconds);

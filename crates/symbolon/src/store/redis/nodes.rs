@@ -179,14 +179,30 @@ impl Nodes {
 
     /// Asks for what stands under that key, wherever it is. A refusal is an answer.
     pub(super) async fn read(&self, key: &str, command: Cmd, until: Instant) -> Result<Value, StoreError> {
+        let [answer] = self.read_all(key, [command], until).await?;
+        Ok(answer)
+    }
+
+    /// Asks all that one after the other of the node that has that key.
+    pub(super) async fn read_all<const N: usize>(
+        &self,
+        key: &str,
+        commands: [Cmd; N],
+        until: Instant,
+    ) -> Result<[Value; N], StoreError> {
         let mut way = Way::to(self.node(key)?);
         for _ in 0..REDIRECTIONS {
-            let commands = way.commands(&command);
-            let answers = way.node.reads.ask(&pipeline(commands), until).await?;
-            let answer = answers.into_iter().next_back().ok_or(super::reply::STRANGE)?;
-            match self.redirected(&way.node, std::slice::from_ref(&answer)) {
+            let all: Vec<_> = commands
+                .iter()
+                .flat_map(|command| way.commands(command))
+                .collect();
+            let each = all.len() / N;
+            let answers = way.node.reads.ask(&pipeline(all), until).await?;
+            let last_of_each = answers.into_iter().skip(each - 1).step_by(each).collect();
+            let answers: [Value; N] = Vec::try_into(last_of_each).map_err(|_| super::reply::STRANGE)?;
+            match self.redirected(&way.node, &answers) {
                 Some(elsewhere) => way = elsewhere,
-                None => return Ok(answer),
+                None => return Ok(answers),
             }
         }
         Err(WANDERS)
