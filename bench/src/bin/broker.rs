@@ -55,7 +55,7 @@ listen = "127.0.0.1:0"
     let name = folder.path().join("symbolon.toml");
     let config = Config::parse(&text, name.to_str().unwrap(), &|_| None).unwrap();
     let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone()).unwrap();
+    let store = store::open(&config.store, clock.clone()).await.unwrap();
     let process = Process::start(config, store, clock).await.unwrap();
 
     let endpoint = token_endpoint(issuer).await;

@@ -52,7 +52,7 @@ listen = "127.0.0.1:14600"
     let name = folder.path().join("symbolon.toml");
     let config = Config::parse(&text, name.to_str().unwrap(), &|_| None).unwrap();
     let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
-    let store = store::open(&config.store, clock.clone()).unwrap();
+    let store = store::open(&config.store, clock.clone()).await.unwrap();
     let process = Process::start(config, store, clock.clone()).await.unwrap();
     let at: SocketAddr = process.token_service.unwrap();
 

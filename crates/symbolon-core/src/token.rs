@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use zeroize::Zeroizing;
 
@@ -93,7 +94,7 @@ impl OpaqueToken {
                 Zeroizing::new(format!("{signature}.{}", base64url::encode(&salt)))
             }
         };
-        Self::parse(&text, &SignatureLengths::any())
+        Self::parse(&text, SignatureLengths::any())
     }
 
     /// The name under which a store keeps the other half.
@@ -127,7 +128,7 @@ impl FromStr for OpaqueToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        Self::parse(text, &SignatureLengths::any())
+        Self::parse(text, SignatureLengths::any())
     }
 }
 
@@ -172,8 +173,9 @@ impl SignatureLengths {
     }
 
     /// The lengths of every algorithm's signatures.
-    pub fn any() -> Self {
-        Self::of(Algorithm::ALL)
+    pub fn any() -> &'static Self {
+        static ANY: LazyLock<SignatureLengths> = LazyLock::new(|| SignatureLengths::of(Algorithm::ALL));
+        &ANY
     }
 
     fn contain(&self, characters: usize) -> bool {
@@ -232,7 +234,7 @@ mod tests {
     #[test]
     fn only_one_grammar_is_taken() {
         let es256 = SignatureLengths::of([Algorithm::Es256]);
-        let refused = |text: &str| OpaqueToken::parse(text, &SignatureLengths::any()).unwrap_err();
+        let refused = |text: &str| OpaqueToken::parse(text, SignatureLengths::any()).unwrap_err();
         assert_eq!(OpaqueToken::parse(KNOWN, &es256).unwrap_err(), TokenError::Length);
         assert_eq!(refused(""), TokenError::Length);
         assert_eq!(refused(&KNOWN[..42]), TokenError::Length);

@@ -213,6 +213,10 @@ impl From<Outage> for Refused {
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response<Body> {
+    if admin.revocations.clock_is_wrong() {
+        let status = "the clock is wrong: set it and restart";
+        return http::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": status }));
+    }
     let waits_for = match (admin.revocations.is_ready(), admin.had_keys()) {
         (true, true) => return http::json(StatusCode::OK, &json!({ "status": "ready" })),
         (false, _) => "the revocation log is being read",

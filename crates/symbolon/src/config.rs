@@ -9,6 +9,7 @@ mod issuers;
 mod mistakes;
 mod schema;
 mod secret_source;
+mod store;
 mod table;
 mod token_service;
 mod values;
@@ -28,7 +29,7 @@ pub use schema::SCHEMA;
 use self::gateway::Revocation;
 use self::table::{Reader, Table};
 use self::values::one_of;
-use crate::{admin, keys, l1, revocations, store, telemetry};
+use crate::{admin, keys, l1, revocations, telemetry};
 
 /// What one process is to do.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ pub struct Config {
     /// The folder for what must outlive the process.
     pub data: PathBuf,
     /// Where entries and revocations are kept.
-    pub store: store::Config,
+    pub store: crate::store::Config,
     /// How much is kept of what was looked up.
     pub cache: l1::Config,
     /// How revocations are followed.
@@ -97,12 +98,17 @@ impl Config {
 }
 
 fn config(root: &mut Table<'_, '_>) -> Option<Config> {
-    let only_role = only_role(root);
+    let (only_role, has_secret) = (only_role(root), root.place("secret").is_some());
     let secrets = secret_source::deployment_secrets(root);
     let data = data(root);
     let log = root.or("log", telemetry::Format::Text, one_of(&LOG_FORMATS, &[]));
     let store = root.table_or_empty("store", "write [store]", |table| {
-        store(table, data.as_deref(), only_role)
+        let around = store::Surroundings {
+            data: data.as_deref(),
+            only_role,
+            has_secret,
+        };
+        store::read(table, &around)
     });
     let cache = root.table_or_empty("cache", "write [cache]", |table| {
         table.or("max_bytes", l1::Config::DEFAULT.max_bytes, values::size)
@@ -209,47 +215,6 @@ fn data(root: &mut Table<'_, '_>) -> Option<PathBuf> {
     Some(root.reader.resolve(&name.value))
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Store {
-    Memory,
-    #[cfg(feature = "disk")]
-    Disk,
-}
-
-#[cfg_attr(
-    not(feature = "disk"),
-    allow(unused_variables, reason = "a folder is the disk store's alone")
-)]
-fn store(table: &mut Table<'_, '_>, data: Option<&Path>, only_role: Option<Span>) -> Option<store::Config> {
-    let kind = table.or("kind", Store::Memory, one_of(STORES, STORES_TO_COME));
-    let kind = kind.map(Spanned::take);
-    let max_bytes = table.or("max_bytes", DEFAULT_STORE_BYTES, values::size);
-    if kind == Some(Store::Memory) {
-        table.refuse("folder", "leave it out: it is for kind = \"disk\"");
-    }
-    let folder = table.or("folder", None, |value| values::path(value).map(Some));
-    if let (Some(kind), Some(at)) = (kind, only_role) {
-        let name = STORES.iter().find(|(_, store)| *store == kind);
-        let name = name.map_or("", |(name, _)| name);
-        let reason =
-            format!("write the other role as well: the {name} store serves a process that has both roles");
-        table.note(at, reason);
-    }
-    let (max_bytes, folder) = (max_bytes?.value, folder?.value);
-    let folder = folder.map_or_else(
-        || Some(data?.join("store")),
-        |name| Some(table.reader.resolve(&name)),
-    );
-    match kind? {
-        Store::Memory => Some(store::Config::Memory { max_bytes }),
-        #[cfg(feature = "disk")]
-        Store::Disk => Some(store::Config::Disk {
-            folder: folder?,
-            max_bytes: u64::try_from(max_bytes).unwrap_or(u64::MAX),
-        }),
-    }
-}
-
 /// Who reaches this listener needs no token for health, so it is for the machine itself (OP-04).
 fn admin(table: &mut Table<'_, '_>, listeners: &[Option<&Spanned<SocketAddr>>]) -> Option<admin::Config> {
     let listen = table.required("listen", values::address);
@@ -284,13 +249,6 @@ const LOG_FORMATS: [(&str, telemetry::Format); 2] = [
     ("text", telemetry::Format::Text),
     ("json", telemetry::Format::Json),
 ];
-const STORES: &[(&str, Store)] = &[
-    ("memory", Store::Memory),
-    #[cfg(feature = "disk")]
-    ("disk", Store::Disk),
-];
-const STORES_TO_COME: &[&str] = &["redis"];
-const DEFAULT_STORE_BYTES: usize = 512 << 20;
 const DEFAULT_RECORD_BYTES: usize = 64 << 20;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::admin::Admin;
-use crate::clock::Clock;
+use crate::clock::{Clock, Trust};
 use crate::config::Config;
 use crate::forward::{Forwarder, Roots};
 use crate::gateway::Gateway;
@@ -26,6 +26,7 @@ use crate::listener::{self, Handler, Limits, Shutdown, Stop};
 use crate::private_file;
 use crate::request;
 use crate::resolve::Resolver;
+use crate::revocations::Revocations;
 use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN};
 use crate::token_service::broker::Broker;
@@ -44,6 +45,8 @@ pub struct Process {
     pub issuers: Arc<Issuers>,
     /// What the roles share.
     pub secrets: Secrets,
+    /// What is known of the log.
+    pub revocations: Arc<Revocations>,
     listeners: JoinSet<()>,
     background: JoinSet<()>,
     stop: Stop,
@@ -129,6 +132,7 @@ impl Process {
             admin: None,
             issuers: shared.issuers.clone(),
             secrets: shared.secrets.clone(),
+            revocations: shared.revocations.clone(),
             listeners: JoinSet::new(),
             background: JoinSet::new(),
             stop,
@@ -153,6 +157,7 @@ impl Process {
         }
         // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
         let _ = shared.revocations.view().await;
+        process.background.spawn(watch_clock(shared.clone()));
         process.background.spawn(shared.revocations.clone().follow());
         // A gateway alone only reads.
         if process.token_service.is_some() || process.admin.is_some() {
@@ -183,6 +188,41 @@ impl Process {
         self.stop.now();
         while self.listeners.join_next().await.is_some() {}
         self.background.abort_all();
+    }
+}
+
+/// Holds the clock against others' (PROTOCOL §6).
+async fn watch_clock(shared: Shared) {
+    let (mut trust, mut at_start) = (Trust::Right, None);
+    for second in 0_u64.. {
+        let drift = shared.clock.drift();
+        // Once a minute, and until it is known whether the start was right.
+        let store_time = if second.is_multiple_of(60) || at_start.is_none() {
+            shared.store.time().await.ok().flatten()
+        } else {
+            None
+        };
+        let distance = store_time.map(|time| {
+            let ours = shared.clock.now();
+            ours.since(time).max(time.since(ours))
+        });
+        if let Some(distance) = distance {
+            let is_first = at_start.is_none();
+            let of_store = Trust::of_distance(distance, is_first);
+            at_start.get_or_insert(of_store);
+            if of_store != Trust::Right {
+                let distance = distance.as_secs();
+                tracing::error!(distance, trust = ?of_store, "the clock and the store's are apart");
+            }
+        }
+        let now = Trust::of_drift(drift).max(at_start.unwrap_or(Trust::Right));
+        if now != trust {
+            let drift = drift.as_secs();
+            tracing::error!(drift, trust = ?now, "how far the clock is trusted has changed; what is wrong decides nothing");
+            shared.revocations.set_clock_is_wrong(now == Trust::Wrong);
+            trust = now;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Revocations {
     attempts: AtomicU64,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
+    /// Whether the process's clock is wrong, so that nothing can be said of what has ended.
+    clock_is_wrong: AtomicBool,
     /// Whether the records took more than half of their room the last time.
     is_half_full: AtomicBool,
 }
@@ -88,6 +90,7 @@ impl Revocations {
             catching_up: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
             read_to_end: Notify::new(),
+            clock_is_wrong: AtomicBool::new(false),
             is_half_full: AtomicBool::new(false),
         }
     }
@@ -186,7 +189,17 @@ impl Revocations {
 
     /// Whether a token may be issued.
     pub fn may_issue(&self) -> bool {
-        self.follower().may_issue()
+        !self.clock_is_wrong() && self.follower().may_issue()
+    }
+
+    /// Says that the process's clock is wrong, or is not: while it is, nothing is decided and nothing issued.
+    pub fn set_clock_is_wrong(&self, wrong: bool) {
+        self.clock_is_wrong.store(wrong, Ordering::Release);
+    }
+
+    /// Whether the process's clock is wrong.
+    pub fn clock_is_wrong(&self) -> bool {
+        self.clock_is_wrong.load(Ordering::Acquire)
     }
 
     /// How much is known now; after one attempt to catch up, shared by all who find it old.
@@ -257,6 +270,9 @@ impl Revocations {
     }
 
     fn view_now(&self) -> View {
+        if self.clock_is_wrong() {
+            return View::Old;
+        }
         View::of_age(self.view_age(), self.config.detect, self.config.tolerate)
     }
 
@@ -596,6 +612,14 @@ mod tests {
                 settled: self.settled.load(Ordering::Relaxed),
                 ..round
             })
+        }
+
+        async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+            self.primary().time().await
+        }
+
+        async fn check_room(&self) -> Result<(), StoreError> {
+            self.primary().check_room().await
         }
 
         async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {

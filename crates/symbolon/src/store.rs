@@ -20,11 +20,15 @@ mod contents;
 mod disk;
 mod measured;
 mod memory;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 #[cfg(feature = "disk")]
 pub use disk::DiskStore;
 pub use measured::Measured;
 pub use memory::MemoryStore;
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 
 /// Which store.
 #[derive(Clone, Debug)]
@@ -42,10 +46,17 @@ pub enum Config {
         /// Octets of entries before it refuses more. They are on disk and in memory.
         max_bytes: u64,
     },
+    /// In Redis or Valkey, for several processes.
+    #[cfg(feature = "redis")]
+    Redis(Box<redis::Config>),
 }
 
 /// Opens the store that was asked for.
-pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(clippy::unused_async, reason = "only some stores have to be asked")
+)]
+pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore>, OpenError> {
     Ok(match config {
         Config::Memory { max_bytes } => Arc::new(MemoryStore::new(clock, *max_bytes)),
         #[cfg(feature = "disk")]
@@ -53,6 +64,8 @@ pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn EntryStore
             let max_bytes = usize::try_from(*max_bytes).unwrap_or(usize::MAX);
             Arc::new(DiskStore::open(folder, max_bytes, clock)?)
         }
+        #[cfg(feature = "redis")]
+        Config::Redis(config) => Arc::new(RedisStore::open(config).await?),
     })
 }
 
@@ -69,9 +82,7 @@ pub trait EntryStore: Send + Sync + 'static {
 
     /// Whether an entry would be taken now, as far as that is known. Asked before an authorization server is: a code
     /// that is spent there cannot be spent again when there is room.
-    async fn check_room(&self) -> Result<(), StoreError> {
-        Ok(())
-    }
+    async fn check_room(&self) -> Result<(), StoreError>;
 
     /// Keeps `entry` under `key` until a minute after `expires_at`, if nothing is there.
     async fn publish(
@@ -88,8 +99,8 @@ pub trait EntryStore: Send + Sync + 'static {
     /// What is under `key`.
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError>;
 
-    /// Appends `records` to the log, all or none; then writes the tombstone over whatever is under its key; then
-    /// makes sure of both. The answer is the last record's id.
+    /// Appends `records`, or nothing, to the log, all or none; then writes the tombstone over whatever is under its
+    /// key; then makes sure of both. The answer is the log's last id.
     async fn revoke(
         &self,
         records: &[Record],
@@ -102,6 +113,9 @@ pub trait EntryStore: Send + Sync + 'static {
     /// Forgets records that were appended before that time and have ended. Their ids are not used again. A store that
     /// cannot see when a record ends goes by the one alone.
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError>;
+
+    /// The time by the store's own clock. None: it is in this process, and so is its clock.
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError>;
 }
 
 /// The beginning of a token request.
@@ -129,8 +143,10 @@ pub enum Published {
 pub struct Round {
     /// Which log this is. Another one is read from its beginning.
     pub epoch: Epoch,
-    /// Records after the cursor, in order, each with the id under which it stands.
+    /// Records after the cursor, in order, each with the id under which it stands. Those of one append may share it.
     pub records: Vec<(Mark, Record)>,
+    /// The last id that was read, of an append with records or without; if none was, the cursor.
+    pub last: Mark,
     /// Whether nothing stands after them.
     pub at_end: bool,
     /// Whether the node that answered is known to be the log's primary, so that what it did not say is not there.
@@ -176,6 +192,8 @@ pub enum OpenError {
     InUse(PathBuf),
     /// What is there is no store, or was damaged. It is left as it is.
     Damaged(PathBuf, String),
+    /// Its server is there and will not do before somebody changes something; this says what.
+    Unfit(String),
 }
 
 impl OpenError {
@@ -195,6 +213,7 @@ impl fmt::Display for OpenError {
                 "store in {}: damaged ({reason}); move it away to begin anew: every token issued so far is refused then",
                 folder.display()
             ),
+            Self::Unfit(reason) => write!(f, "store: {reason}"),
         }
     }
 }

@@ -85,7 +85,7 @@ fn every_other_text_of_a_signature_is_refused() {
         .map(|alias| alias.as_str().unwrap())
         .collect();
     for alias in &aliases {
-        let refused = OpaqueToken::parse(alias, &SignatureLengths::any()).unwrap_err();
+        let refused = OpaqueToken::parse(alias, SignatureLengths::any()).unwrap_err();
         assert_eq!(refused, TokenError::NotCanonical);
     }
     assert_eq!(aliases.len(), 48);

@@ -108,7 +108,7 @@ struct Running {
 impl Running {
     async fn start(config: Config, arguments: &Arguments, audience: Option<String>) -> Result<Self, Failure> {
         let clock = Arc::new(SystemClock::start());
-        let store = store::open(&config.store, clock.clone())?;
+        let store = store::open(&config.store, clock.clone()).await?;
         let mut process = Process::start(config, store.clone(), clock.clone()).await?;
         let api = Arc::new(DemoApi::new(audience, process.issuers.clone(), clock));
         let endpoints = Endpoints::everywhere(api.clone().router());

@@ -8,7 +8,7 @@ use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::{store, telemetry};
 
-use super::{Outcome, StopSignal, drain, take_all_descriptors};
+use super::{Failure, Outcome, StopSignal, drain, take_all_descriptors};
 
 pub(super) async fn run(file: &Path) -> Outcome {
     let config = Config::read(file)?;
@@ -19,9 +19,12 @@ pub(super) async fn run(file: &Path) -> Outcome {
     take_all_descriptors();
     let mut stop = StopSignal::listen()?;
     let clock = Arc::new(SystemClock::start());
-    let store = store::open(&config.store, clock.clone())?;
+    let start = async {
+        let store = store::open(&config.store, clock.clone()).await?;
+        Ok::<_, Failure>(Process::start(config, store, clock).await?)
+    };
     let process = tokio::select! {
-        started = Process::start(config, store, clock) => started?,
+        started = start => started?,
         () = stop.received() => return Ok(()),
     };
     for (role, address) in [

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use toml_span::Spanned;
-use url::Url;
 
 use super::issuers::Issuers;
 use super::secret_source::unreadable;
@@ -125,7 +124,13 @@ fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>
     let host = table.or("host", None, |value| values::host(value).map(Some));
     let path = path(table, around, host.as_ref());
     let resource_server = table.required("resource_server", values::resource_server);
-    let ca = certificates(table, resource_server.as_ref());
+    if resource_server
+        .as_ref()
+        .is_some_and(|server| server.value.scheme() == "http")
+    {
+        table.refuse("ca", "leave it out, or write an https `resource_server`");
+    }
+    let ca = certificates(table);
     let audience = audience(table, around);
     let scopes = table.list("scopes", values::scope);
     let max_authorization = table.or("max_authorization", 8000, values::count(256..=131_072));
@@ -185,11 +190,8 @@ fn is_under(path: &str, prefix: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The file of certificates that the resource server's is checked against.
-fn certificates(table: &mut Table<'_, '_>, server: Option<&Spanned<Url>>) -> Option<PathBuf> {
-    if server.is_some_and(|server| server.value.scheme() == "http") {
-        table.refuse("ca", "leave it out, or write an https `resource_server`");
-    }
+/// The file of certificates that a server's is checked against.
+pub(super) fn certificates(table: &mut Table<'_, '_>) -> Option<PathBuf> {
     let name = table.optional("ca", values::path)?;
     let path = table.reader.resolve(&name.value);
     let pem = fs::read(&path).map_err(|error| unreadable(&error));

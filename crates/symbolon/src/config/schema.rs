@@ -12,7 +12,7 @@ mod tests {
     use toml_span::value::ValueInner;
 
     use super::super::Config;
-    use super::super::tests::{ENDPOINT, FULL, MINIMAL, ORIGIN};
+    use super::super::tests::{ENDPOINT, FULL, MINIMAL, ORIGIN, SENTINEL};
     use super::SCHEMA;
 
     fn schema() -> Value {
@@ -50,7 +50,23 @@ mod tests {
     fn what_the_reader_takes_is_valid() {
         let validator = validator();
         let on_disk = FULL.replace("kind = \"memory\"", "kind = \"disk\"\nfolder = \"store\"");
-        for text in [FULL, ORIGIN, ENDPOINT, MINIMAL, &on_disk] {
+        let at_one = SENTINEL.replace("sentinel = {", "url = \"redis://127.0.0.1\" # {");
+        let in_cluster = SENTINEL
+            .replace(
+                "sentinel = {",
+                "cluster = [\"redis://a:7000\", \"redis://b\"] # {",
+            )
+            .replace("read_url", "# ");
+        for text in [
+            FULL,
+            ORIGIN,
+            ENDPOINT,
+            MINIMAL,
+            SENTINEL,
+            &on_disk,
+            &at_one,
+            &in_cluster,
+        ] {
             let errors: Vec<_> = validator
                 .iter_errors(&parsed(text))
                 .map(|error| error.to_string())
@@ -66,6 +82,17 @@ mod tests {
             (FULL, "\"json\"", "\"xml\""),
             (FULL, "\"memory\"", "\"papyrus\""),
             (FULL, "\"memory\"", "\"memory\"\nfolder = \"store\""),
+            (FULL, "\"memory\"", "\"memory\"\nprefix = \"a\""),
+            (SENTINEL, "read_url", "url"),
+            (SENTINEL, "sentinel", "# "),
+            (SENTINEL, "\"redis\"", "\"redis\"\nmax_bytes = 1"),
+            (SENTINEL, "\"main\"", "\"\""),
+            (SENTINEL, "rediss://10.0.0.2", "https://10.0.0.2"),
+            (SENTINEL, "rediss://10.0.0.2", "rediss://user@10.0.0.2"),
+            (SENTINEL, "rediss://10.0.0.2", "rediss://10.0.0.2/1"),
+            (SENTINEL, "acme-1", "acme:1"),
+            (SENTINEL, "revoke = 2", "revoke = 17"),
+            (SENTINEL, "\"80ms\"", "80"),
             (FULL, "\"1GiB\"", "\"1GB\""),
             (FULL, "= 1000000", "= 0"),
             (FULL, "algorithms = [\"EdDSA\"]", "algorithms = []"),
@@ -111,7 +138,7 @@ mod tests {
     fn the_schema_has_the_readers_keys_and_no_others() {
         let schema = schema();
         let mut tables = BTreeMap::new();
-        for text in [FULL, ORIGIN, ENDPOINT] {
+        for text in [FULL, ORIGIN, ENDPOINT, SENTINEL] {
             collect(&parsed(text), &mut Vec::new(), &mut tables);
         }
         let mut described = BTreeSet::new();

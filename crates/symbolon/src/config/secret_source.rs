@@ -43,6 +43,18 @@ pub(super) fn admin_token(table: &mut Table<'_, '_>) -> Option<admin::Token> {
     Some(admin::Token(Zeroizing::new(token.to_owned())))
 }
 
+/// What a store's server is given.
+#[cfg(feature = "redis")]
+pub(super) fn password(table: &mut Table<'_, '_>) -> Option<crate::store::redis::Password> {
+    let text = secret_text(table)?;
+    let password = text.value.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        table.note(text.span, "put a password there");
+        return None;
+    }
+    Some(crate::store::redis::Password::new(password.to_owned()))
+}
+
 fn secret_text(table: &mut Table<'_, '_>) -> Option<Spanned<Zeroizing<String>>> {
     let both_or_none = table.place("file").is_some() == table.place("env").is_some();
     let (file, variable) = (

@@ -242,6 +242,55 @@ pub(super) fn origin(value: Written<'_>) -> Reading<String> {
     )
 }
 
+/// A server of Redis or Valkey; the port that it has if none is written.
+#[cfg(feature = "redis")]
+pub(super) fn redis(value: Written<'_>, port: u16) -> Reading<crate::store::redis::Address> {
+    let write = "write an address, as \"redis://127.0.0.1:6379\", or with rediss:// for TLS";
+    let url = text(value, write, |text| {
+        let url = text.is_ascii().then(|| Url::parse(text).ok())??;
+        let is_one = matches!(url.scheme(), "redis" | "rediss") && url.has_host();
+        (is_one && text.bytes().all(|octet| octet.is_ascii_graphic())).then_some(url)
+    })?;
+    if has_user(&url) {
+        return Err("write user and password as `user` and `password`".into());
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err("write the address alone: the first database is used".into());
+    }
+    let host = url.host_str().unwrap_or_default();
+    Ok(crate::store::redis::Address {
+        host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        port: url.port().unwrap_or(port),
+        tls: url.scheme() == "rediss",
+    })
+}
+
+/// What keys begin with.
+#[cfg(feature = "redis")]
+pub(super) fn prefix(value: Written<'_>) -> Reading<String> {
+    octets(value, "write small letters, digits and -", |octet| {
+        octet.is_ascii_lowercase() || octet.is_ascii_digit() || octet == b'-'
+    })
+}
+
+/// The name of a user of a store's server.
+#[cfg(feature = "redis")]
+pub(super) fn user(value: Written<'_>) -> Reading<String> {
+    octets(value, "write the name of a user, without white space", |octet| {
+        octet.is_ascii_graphic()
+    })
+}
+
+/// The name that Sentinels know a primary by.
+#[cfg(feature = "redis")]
+pub(super) fn master(value: Written<'_>) -> Reading<String> {
+    octets(
+        value,
+        "write the name that the Sentinels know the primary by",
+        |octet| octet.is_ascii_graphic(),
+    )
+}
+
 /// A path prefix in the one spelling that requests are normalized to.
 pub(super) fn route_path(value: Written<'_>) -> Reading<String> {
     let write = "write a path that starts with \"/\" and does not end with it, of letters, digits and \

@@ -82,8 +82,8 @@ impl Follower {
         }
         for (id, record) in &round.records {
             records.read(*id, record);
-            self.cursor = self.cursor.max(*id);
         }
+        self.cursor = self.cursor.max(round.last);
         if round.at_end {
             self.complete = true;
             self.settled |= round.settled;
@@ -145,9 +145,11 @@ mod tests {
     /// What a store with these records answers to the question.
     fn answer(epoch: Epoch, asked: &Asked, log: &[u32]) -> Round {
         let records = log.iter().map(|number| (mark((*number).into()), record(*number)));
+        let records: Vec<_> = records.filter(|(id, _)| *id > asked.after).collect();
         Round {
             epoch,
-            records: records.filter(|(id, _)| *id > asked.after).collect(),
+            last: records.last().map_or(asked.after, |(id, _)| *id),
+            records,
             at_end: true,
             counts: true,
             settled: true,

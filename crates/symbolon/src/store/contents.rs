@@ -112,6 +112,7 @@ impl Contents {
         let at_end = rest.next().is_none();
         Round {
             epoch: self.epoch,
+            last: records.last().map_or(after, |(id, _)| *id),
             records,
             at_end,
             counts: true,

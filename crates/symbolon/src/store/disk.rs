@@ -188,6 +188,10 @@ impl EntryStore for DiskStore {
         Ok(self.contents.follow(after, wait).await)
     }
 
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        Ok(None)
+    }
+
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
         self.ask(|answer| Write::Trim(appended_before, answer)).await
     }

@@ -94,6 +94,10 @@ impl EntryStore for Measured {
         answer
     }
 
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.store.time().await
+    }
+
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
         self.measure("trim", self.store.trim(appended_before)).await
     }

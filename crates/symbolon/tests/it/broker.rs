@@ -652,7 +652,7 @@ async fn a_broker_that_does_not_stand_at_its_servers_origin_does_not_start() {
         };
     });
     let clock = std::sync::Arc::new(symbolon::clock::SystemClock::start());
-    let store = symbolon::store::open(&config.store, clock.clone()).unwrap();
+    let store = symbolon::store::open(&config.store, clock.clone()).await.unwrap();
     let Err(error) = symbolon::process::Process::start(config, store, clock).await else {
         panic!("started")
     };

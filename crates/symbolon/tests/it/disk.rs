@@ -550,12 +550,16 @@ async fn it_is_opened_by_its_settings() {
     let clock = Arc::new(SystemClock::start());
     let (key, entry) = entry(1);
     let until = clock.now().plus(HOUR);
-    let store = store::open(&config, clock.clone()).unwrap();
+    let store = store::open(&config, clock.clone()).await.unwrap();
     store.publish(key, &entry, until).await.unwrap();
-    let in_use = store::open(&config, clock.clone()).err().unwrap().to_string();
+    let in_use = store::open(&config, clock.clone())
+        .await
+        .err()
+        .unwrap()
+        .to_string();
     assert!(in_use.ends_with("another process has it open"), "{in_use}");
     drop(store);
-    let store = store::open(&config, clock).unwrap();
+    let store = store::open(&config, clock).await.unwrap();
     assert_eq!(store.get(key).await, Ok(Stored::Live(entry)));
 }
 

@@ -14,6 +14,8 @@ mod gateway;
 mod keys;
 mod lookup;
 mod program;
+#[cfg(feature = "redis")]
+mod redis;
 mod revocation;
 mod rotation;
 mod servers;

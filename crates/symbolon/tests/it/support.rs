@@ -14,6 +14,8 @@ mod oidc_provider;
 mod output;
 mod program;
 mod raw;
+#[cfg(feature = "redis")]
+pub mod redis;
 mod upstream;
 
 pub use api::Api;

@@ -169,7 +169,7 @@ impl Asking<'_> {
             findings.note(format!("the store will be made in {}", folder.display()));
             return;
         }
-        let store = match store::open(&self.config.store, self.clock.clone()) {
+        let store = match store::open(&self.config.store, self.clock.clone()).await {
             Ok(store) => store,
             Err(error @ store::OpenError::InUse(_)) => {
                 findings.note(format!("{error}: it runs already, and has not been asked"));

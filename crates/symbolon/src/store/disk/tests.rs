@@ -78,7 +78,12 @@ async fn it_does_what_every_store_must() {
         let number = number.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let clock = clock();
         let store = DiskStore::open(&folder.path().join(number.to_string()), usize::MAX, clock.clone());
-        async move { (Arc::new(store.unwrap()) as Arc<dyn EntryStore>, clock) }
+        async move {
+            (
+                Arc::new(store.unwrap()) as Arc<dyn EntryStore>,
+                clock as Arc<dyn conformance::Time>,
+            )
+        }
     })
     .await;
 }

@@ -165,6 +165,9 @@ fn names(form: &[u8]) -> impl Iterator<Item = (bool, String)> {
 /// Which parameter some server takes that name for: without regard to case, cut at a NUL or a bracket, with dots and
 /// spaces for what PHP makes of them.
 fn acted_upon(name: &str) -> Option<&'static str> {
+    if let Some(known) = ACTED_UPON.into_iter().find(|known| *known == name) {
+        return Some(known);
+    }
     let name = name.split(['\0', '[']).next().unwrap_or_default();
     let name = name
         .trim()

@@ -7,7 +7,7 @@ use symbolon::keys::{Issuers, KeySource};
 use symbolon::listener::Limits;
 use symbolon_core::JwkSet;
 
-use crate::support::{Deployment, Issuer, Message, RawConnection, Upstream, with_token};
+use crate::support::{Deployment, Issuer, Message, RawConnection, Upstream, eventually, get, with_token};
 
 fn is_outage(answer: &Message) {
     assert_eq!(answer.status(), 503);
@@ -35,6 +35,29 @@ async fn without_the_store_nobody_is_told_that_the_token_is_bad() {
     deployment.store.set_down(false);
     assert_eq!(ask(&token).await.status(), 200);
     assert_eq!(ask(&unknown).await.status(), 401);
+}
+
+// PROTOCOL §6, requirements §4.4, 13
+#[tokio::test]
+async fn with_a_clock_that_is_wrong_nothing_is_decided() {
+    let upstream = Upstream::start().await;
+    let deployment = Deployment::before(&upstream).await;
+    let token = deployment.token().await;
+    let ask = async || deployment.exchange(with_token("GET /x", &token, &[])).await;
+    assert_eq!(ask().await.status(), 200);
+
+    deployment.clock.set_drift(Duration::from_secs(61));
+    let revocations = &deployment.process.revocations;
+    eventually(|| revocations.clock_is_wrong(), "the clock to be looked at").await;
+    is_outage(&ask().await);
+    assert_eq!(deployment.ask(&[]).await.status, 503);
+    let ready = get(deployment.admin, "/ready", &[]).await;
+    assert_eq!(ready.status, 503);
+    assert_eq!(ready.json()["status"], "the clock is wrong: set it and restart");
+
+    deployment.clock.set_drift(Duration::from_secs(59));
+    eventually(|| !revocations.clock_is_wrong(), "the clock to be looked at").await;
+    assert_eq!(ask().await.status(), 200);
 }
 
 // PROTOCOL rule 10: what was revoked meanwhile cannot be known.

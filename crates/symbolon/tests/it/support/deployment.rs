@@ -394,6 +394,14 @@ impl EntryStore for FaultyStore {
         self.up()?.follow(after, wait).await
     }
 
+    async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
+        self.up()?.time().await
+    }
+
+    async fn check_room(&self) -> Result<(), StoreError> {
+        self.up()?.check_room().await
+    }
+
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
         self.up()?.trim(appended_before).await
     }

@@ -1,6 +1,6 @@
 //! Programs of others: whether they are there, how they are started, what they are told, and how they end.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
@@ -61,8 +61,22 @@ pub struct Server {
 impl Server {
     /// Starts it. It runs in a folder of its own, so its path has to be absolute, or in `PATH`.
     pub fn start(name: &str, command_line: &[&str]) -> Self {
+        Self::start_with(name, command_line, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(name: &str, command_line: &[&str], environment: &[(&str, OsString)]) -> Self {
         let (file, log) = output::foreign_file(name);
         let mut command = Command::new(root().join("tests/servers/while-open"));
+        if !environment.is_empty() {
+            // For the server alone: the shell around it may not get on with it.
+            command.arg("env");
+            command.args(environment.iter().map(|(name, value)| {
+                let mut setting = OsString::from(format!("{name}="));
+                setting.push(value);
+                setting
+            }));
+        }
         // What a terminal sends to the tests would end the one who ends it.
         command.args(command_line).process_group(0);
         Self {
@@ -73,13 +87,21 @@ impl Server {
 
     /// Waits until it has something at that path. Fails after three minutes.
     pub async fn has(&mut self, at: SocketAddr, path: &str) {
-        for _ in 0..1_800 {
+        self.ready(async || {
+            tokio::net::TcpStream::connect(at).await.is_ok() && get(at, path, &[]).await.status == 200
+        })
+        .await;
+    }
+
+    /// Waits until it is ready. Fails after three minutes.
+    pub async fn ready(&mut self, is_ready: impl AsyncFn() -> bool) {
+        for _ in 0..9_000 {
             let ended = self.lines.child.try_wait().unwrap();
             assert!(ended.is_none(), "{ended:?}: see {}", self.log.display());
-            if tokio::net::TcpStream::connect(at).await.is_ok() && get(at, path, &[]).await.status == 200 {
+            if is_ready().await {
                 return;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
         panic!("never ready: see {}", self.log.display());
     }
