@@ -205,7 +205,8 @@ impl Revocations {
     /// How much is known now; after one attempt to catch up, shared by all who find it old.
     pub async fn view(&self) -> View {
         let view = self.view_now();
-        if view == View::Fresh {
+        // No reading of the log mends a clock.
+        if view == View::Fresh || self.clock_is_wrong() {
             return view;
         }
         let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
@@ -423,6 +424,14 @@ mod tests {
             assert_eq!(one.await.unwrap(), View::Old);
         }
         assert_eq!(store.rounds.load(Ordering::Relaxed), asked + 1);
+        revocations.set_clock_is_wrong(true);
+        assert_eq!(revocations.view().await, View::Old);
+        assert_eq!(
+            store.rounds.load(Ordering::Relaxed),
+            asked + 1,
+            "no round mends a clock"
+        );
+        revocations.set_clock_is_wrong(false);
         assert_eq!(revocations.view().await, View::Old);
         assert_eq!(
             store.rounds.load(Ordering::Relaxed),
