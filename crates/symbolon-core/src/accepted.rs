@@ -38,7 +38,15 @@ pub(crate) struct Permissions {
 pub struct Keeper {
     salt: Zeroizing<[u8; 32]>,
     nonces: AtomicU64,
-    shared: Mutex<HashSet<Arc<Permissions>>>,
+    shared: Mutex<Shared>,
+}
+
+/// Sets of permissions that tokens share.
+#[derive(Default)]
+struct Shared {
+    known: HashSet<Arc<Permissions>>,
+    /// How many found no room since it was last looked which of them nobody has any more.
+    refused: usize,
 }
 
 /// What a cache keeps of one token.
@@ -117,8 +125,10 @@ impl Keeper {
     #[allow(clippy::expect_used, reason = "a secret's number has eight bits")]
     pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> KeptJwt {
         let nonce = self.nonces.fetch_add(1, Ordering::Relaxed);
-        let mut sealed = Zeroizing::new(jwt.signing_input().as_bytes().to_vec());
-        sealed.reserve_exact(TAG_OCTETS);
+        let signing_input = jwt.signing_input().as_bytes();
+        // With room for the tag: a copy that grows leaves another one behind, which nobody clears.
+        let mut sealed = Zeroizing::new(Vec::with_capacity(signing_input.len() + TAG_OCTETS));
+        sealed.extend_from_slice(signing_input);
         crypto::aes_256_gcm_seal(&self.key(token), nonce_octets(nonce), &[], &mut sealed);
         let mut names = Vec::with_capacity(8);
         for name in jwt.names(secrets, token.entry_key()) {
@@ -151,15 +161,8 @@ impl Keeper {
         let size = permissions.size();
         if size <= MAX_SHARED_OCTETS {
             let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = shared.get(permissions) {
-                return (Arc::clone(known), 0);
-            }
-            if shared.len() >= MAX_SHARED {
-                shared.retain(|known| Arc::strong_count(known) > 1);
-            }
-            if shared.len() < MAX_SHARED {
-                shared.insert(Arc::clone(permissions));
-                return (Arc::clone(permissions), 0);
+            if let Some(known) = shared.find(permissions) {
+                return (known, 0);
             }
         }
         (Arc::clone(permissions), u32::try_from(size).unwrap_or(u32::MAX))
@@ -187,6 +190,29 @@ impl Keeper {
             &*self.salt,
             token.expose().as_bytes(),
         ]))
+    }
+}
+
+impl Shared {
+    /// The same permissions, known from now on at the latest, if there is room.
+    fn find(&mut self, permissions: &Arc<Permissions>) -> Option<Arc<Permissions>> {
+        if let Some(known) = self.known.get(permissions) {
+            return Some(Arc::clone(known));
+        }
+        if self.known.len() >= MAX_SHARED {
+            // Looking at all of them for each token would cost as much as verifying it.
+            let looks = self.refused.is_multiple_of(MAX_SHARED);
+            if looks {
+                self.known.retain(|known| Arc::strong_count(known) > 1);
+            }
+            if self.known.len() >= MAX_SHARED {
+                self.refused += 1;
+                return None;
+            }
+            self.refused = 0;
+        }
+        self.known.insert(Arc::clone(permissions));
+        Some(Arc::clone(permissions))
     }
 }
 
@@ -231,6 +257,9 @@ impl KeptJwt {
 
 /// What an allocator takes for each allocation besides, at most.
 const ALLOCATION: usize = 16;
+/// What a node of the tree of scopes takes besides, at most, and how many it has at least, the first one aside.
+const NODE: usize = 11 * size_of::<String>() + 128;
+const SCOPES_IN_A_NODE: usize = 5;
 
 impl KeptJwt {
     fn parts(&self) -> (&[u8], &[u8]) {
@@ -243,7 +272,8 @@ impl Permissions {
     fn size(&self) -> usize {
         let texts = self.audiences.iter().chain(&self.scopes);
         let of_text = |text: &String| text.len() + size_of::<String>() + ALLOCATION;
-        size_of::<Self>() + self.issuer.len() + texts.map(of_text).sum::<usize>()
+        let nodes = self.scopes.len().div_ceil(SCOPES_IN_A_NODE) * NODE;
+        size_of::<Self>() + self.issuer.len() + nodes + texts.map(of_text).sum::<usize>()
     }
 }
 
@@ -423,12 +453,42 @@ mod tests {
         let (own, other) = (keep(&long), keep(&long));
         assert!(!Arc::ptr_eq(&own.permissions, &other.permissions));
         assert!(own.size() > own.octets.len() + long.len());
-        assert_eq!(keeper.shared.lock().unwrap().len(), 1);
+        assert_eq!(keeper.shared.lock().unwrap().known.len(), 1);
         drop((first, second));
         for number in 0..MAX_SHARED {
             drop(keep(&number.to_string()));
         }
-        assert!(keeper.shared.lock().unwrap().len() <= MAX_SHARED);
+        assert!(keeper.shared.lock().unwrap().known.len() <= MAX_SHARED);
+    }
+
+    #[test]
+    fn where_none_can_be_shared_any_more_that_is_looked_at_now_and_then() {
+        let (mut shared, set) = (Shared::default(), |number: usize| {
+            Arc::new(Permissions {
+                issuer: number.to_string(),
+                ..Permissions::default()
+            })
+        });
+        let held: Vec<_> = (0..MAX_SHARED)
+            .map(|number| shared.find(&set(number)).unwrap())
+            .collect();
+        assert!(shared.find(&set(MAX_SHARED)).is_none(), "all are in use");
+        drop(held);
+        let refused = (0..MAX_SHARED)
+            .take_while(|_| shared.find(&set(MAX_SHARED)).is_none())
+            .count();
+        assert_eq!(refused, MAX_SHARED - 1);
+        assert_eq!(shared.known.len(), 1);
+    }
+
+    #[test]
+    fn one_scope_takes_a_node() {
+        let with = |scopes: &[&str]| Permissions {
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            ..Permissions::default()
+        };
+        // The standard library's leaf has room for eleven texts.
+        assert!(with(&["a"]).size() >= with(&[]).size() + 11 * size_of::<String>());
     }
 
     #[test]

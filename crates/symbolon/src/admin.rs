@@ -31,6 +31,13 @@ pub struct Config {
     pub token: Option<Token>,
 }
 
+impl Config {
+    /// Whether anybody can be an operator here, and so write to the store.
+    pub fn has_operators(&self) -> bool {
+        self.token.as_ref().is_some_and(|token| !token.0.is_empty())
+    }
+}
+
 /// The bearer token of operators. No `Debug` prints it.
 #[derive(Clone)]
 pub struct Token(pub Zeroizing<String>);
@@ -304,6 +311,18 @@ impl Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A gateway with health and metrics alone may only read its store.
+    #[test]
+    fn there_are_operators_where_there_is_a_token() {
+        let has_operators = |token: Option<&str>| {
+            let token = token.map(|text| Token(Zeroizing::new(text.to_owned())));
+            let listen = ([127, 0, 0, 1], 0).into();
+            Config { listen, token }.has_operators()
+        };
+        assert!(has_operators(Some("secret")));
+        assert!(!has_operators(Some("")) && !has_operators(None));
+    }
 
     #[test]
     fn an_operators_token_is_nobody_elses() {

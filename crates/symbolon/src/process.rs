@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin};
 use crate::clock::{Clock, Trust};
 use crate::config::Config;
 use crate::forward::{Forwarder, Roots};
@@ -80,6 +80,8 @@ impl Process {
         let issuers = Arc::new(issuers);
         let shared = Shared::new(issuers, store, config.revocations, secrets, clock);
         let resolver = Arc::new(Resolver::new(config.cache, &shared));
+        let writes =
+            config.token_service.is_some() || config.admin.as_ref().is_some_and(admin::Config::has_operators);
         let token_service = match config
             .token_service
             .map(|settings| (settings.listen, settings.source))
@@ -109,7 +111,7 @@ impl Process {
             let admin = Arc::new(Admin::new(settings.token, resolver.clone(), &shared));
             (settings.listen, Endpoints::everywhere(admin.router()))
         });
-        let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin).await?;
+        let mut process = Self::bind(shared, token_service, gateway.transpose()?, admin, writes).await?;
         for source in fetched {
             process.background.spawn(source.keep(process.issuers.clone()));
         }
@@ -124,6 +126,7 @@ impl Process {
         token_service: Option<(SocketAddr, Front)>,
         gateway: Option<(SocketAddr, usize, Gateway)>,
         admin: Option<(SocketAddr, Endpoints)>,
+        writes: bool,
     ) -> Result<Self, StartError> {
         let (stop, shutdown) = listener::shutdown();
         let mut process = Self {
@@ -159,8 +162,8 @@ impl Process {
         let _ = shared.revocations.view().await;
         process.background.spawn(watch_clock(shared.clone()));
         process.background.spawn(shared.revocations.clone().follow());
-        // A gateway alone only reads.
-        if process.token_service.is_some() || process.admin.is_some() {
+        // A gateway alone only reads, and may do no more in a store of its token service's.
+        if writes {
             process.background.spawn(shared.revocations.clone().mend());
             process.background.spawn(trim(shared));
         }

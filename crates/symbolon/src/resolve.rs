@@ -114,6 +114,10 @@ impl Resolver {
             outcome = self.find(token).await;
         }
         let kept = outcome?;
+        // The look-up may have taken longer than the view is good for.
+        if self.revocations.view().await != View::Fresh {
+            return Err(Unresolved::Unavailable(Outage::OldView));
+        }
         self.accept(token, key, &kept)
     }
 

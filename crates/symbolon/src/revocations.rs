@@ -46,6 +46,8 @@ pub struct Revocations {
     fresh_at: AtomicU64,
     /// Held by the one attempt to catch up that all share.
     catching_up: tokio::sync::Mutex<()>,
+    /// How many such attempts have ended.
+    attempts: AtomicU64,
     /// Told when a round came to the log's end.
     read_to_end: Notify,
     /// Whether the process's clock is wrong, so that nothing can be said of what has ended.
@@ -86,6 +88,7 @@ impl Revocations {
             held: Held::default(),
             fresh_at: AtomicU64::new(0),
             catching_up: tokio::sync::Mutex::default(),
+            attempts: AtomicU64::new(0),
             read_to_end: Notify::new(),
             clock_is_wrong: AtomicBool::new(false),
             is_half_full: AtomicBool::new(false),
@@ -146,13 +149,20 @@ impl Revocations {
             tokio::time::sleep(Duration::from_millis(pause)).await;
             self.round(Duration::ZERO).await?;
         }
+        let mut left = usize::MAX;
         while let Some(batch) = self.to_append() {
+            // Whether an append that changed nothing was to the follower's log at all shows with its next rounds.
+            let unseen = self.held.read().unseen();
+            if unseen >= left {
+                return Ok(());
+            }
+            left = unseen;
             self.store.revoke(&batch, None).await?;
             tracing::info!(
                 records = batch.len(),
                 "appended to the revocation log after a failover"
             );
-            // Another failover, or a node that does not count, is for the next time.
+            // A node that does not count is for the next time.
             if !self.round(Duration::ZERO).await? {
                 return Ok(());
             }
@@ -188,7 +198,8 @@ impl Revocations {
     /// How much is known now; after one attempt to catch up, shared by all who find it old.
     pub async fn view(&self) -> View {
         let view = self.view_now();
-        if view == View::Fresh {
+        // No reading of the log mends a clock.
+        if view == View::Fresh || self.clock_is_wrong() {
             return view;
         }
         let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
@@ -242,8 +253,11 @@ impl Revocations {
     }
 
     async fn catch_up(&self) -> Result<(), StoreError> {
+        let ended = self.attempts.load(Ordering::Acquire);
         let _alone = self.catching_up.lock().await;
-        if self.view_now() != View::Fresh {
+        // One that ended meanwhile was this caller's too, whatever came of it.
+        if self.attempts.load(Ordering::Acquire) == ended {
+            let _attempt = Attempt(&self.attempts);
             self.round(Duration::ZERO).await?;
         }
         Ok(())
@@ -321,12 +335,23 @@ impl Revocations {
     }
 }
 
+/// Ends when its round did, or was given up.
+struct Attempt<'a>(&'a AtomicU64);
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
 fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicUsize;
+
     use async_trait::async_trait;
     use symbolon_core::{Entry, GrantId, Mark, Stored, UnixTime};
 
@@ -375,6 +400,38 @@ mod tests {
         clock.advance(Duration::from_secs(3));
         assert_eq!(revocations.view_now(), View::Old);
         assert_eq!(revocations.view().await, View::Fresh);
+    }
+
+    // PROTOCOL rule 10
+    #[tokio::test]
+    async fn all_who_find_an_old_view_share_an_attempt_that_fails() {
+        let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
+        let store = Arc::new(Failover::new(&clock));
+        let revocations = store.followed(&clock);
+        revocations.round(Duration::ZERO).await.unwrap();
+        clock.advance(Duration::from_secs(3));
+        store.is_down.store(true, Ordering::Relaxed);
+        let asked = store.rounds.load(Ordering::Relaxed);
+        let all = std::array::from_fn::<_, 20, _>(|_| revocations.clone())
+            .map(|revocations| tokio::spawn(async move { revocations.view().await }));
+        for one in all {
+            assert_eq!(one.await.unwrap(), View::Old);
+        }
+        assert_eq!(store.rounds.load(Ordering::Relaxed), asked + 1);
+        revocations.set_clock_is_wrong(true);
+        assert_eq!(revocations.view().await, View::Old);
+        assert_eq!(
+            store.rounds.load(Ordering::Relaxed),
+            asked + 1,
+            "no round mends a clock"
+        );
+        revocations.set_clock_is_wrong(false);
+        assert_eq!(revocations.view().await, View::Old);
+        assert_eq!(
+            store.rounds.load(Ordering::Relaxed),
+            asked + 2,
+            "a later one tries anew"
+        );
     }
 
     #[tokio::test]
@@ -443,9 +500,52 @@ mod tests {
         nodes: [MemoryStore; 2],
         promoted: AtomicBool,
         settled: AtomicBool,
+        is_down: AtomicBool,
+        rounds: AtomicUsize,
+        /// Appends that were acknowledged.
+        appends: AtomicUsize,
+        /// What the next append does besides.
+        when_appended: Mutex<Option<Happens>>,
+    }
+
+    #[derive(Clone, Copy)]
+    enum Happens {
+        /// The log moves to another node.
+        Promotion,
+        /// It goes elsewhere, each time: the primary is not the node that is followed.
+        Nothing,
     }
 
     impl Failover {
+        fn new(clock: &Arc<ManualClock>) -> Self {
+            let node = || MemoryStore::new(clock.clone(), usize::MAX);
+            Self {
+                nodes: [node(), node()],
+                promoted: AtomicBool::new(false),
+                settled: AtomicBool::new(true),
+                is_down: AtomicBool::new(false),
+                rounds: AtomicUsize::new(0),
+                appends: AtomicUsize::new(0),
+                when_appended: Mutex::default(),
+            }
+        }
+
+        fn followed(self: &Arc<Self>, clock: &Arc<ManualClock>) -> Arc<Revocations> {
+            let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
+            Arc::new(Revocations::new(config(), self.clone(), clock.clone(), secrets))
+        }
+
+        /// The other node follows, and nobody has appended to its log yet.
+        fn promote(&self) {
+            self.promoted.store(true, Ordering::Relaxed);
+            self.settled.store(false, Ordering::Relaxed);
+        }
+
+        async fn log(&self, node: usize) -> Vec<Record> {
+            let log = self.nodes[node].follow(Mark::default(), Duration::ZERO).await;
+            log.unwrap().records.iter().map(|(_, record)| *record).collect()
+        }
+
         fn primary(&self) -> &MemoryStore {
             &self.nodes[usize::from(self.promoted.load(Ordering::Relaxed))]
         }
@@ -487,11 +587,30 @@ mod tests {
             records: &[Record],
             tombstone: Option<(EntryKey, Tombstone)>,
         ) -> Result<Mark, StoreError> {
-            self.settled.store(true, Ordering::Relaxed);
-            self.primary().revoke(records, tombstone).await
+            let appended = self.appends.fetch_add(1, Ordering::Relaxed);
+            assert!(appended < 100, "again and again");
+            let happens = *self.when_appended.lock().unwrap();
+            match happens {
+                Some(Happens::Nothing) => return Ok(Mark::EMPTY_LOG),
+                Some(Happens::Promotion) => {
+                    self.promote();
+                    *self.when_appended.lock().unwrap() = None;
+                    self.nodes[0].revoke(records, tombstone).await
+                }
+                None => {
+                    self.settled.store(true, Ordering::Relaxed);
+                    self.primary().revoke(records, tombstone).await
+                }
+            }
         }
 
         async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
+            self.rounds.fetch_add(1, Ordering::Relaxed);
+            if self.is_down.load(Ordering::Relaxed) {
+                // Not at once: others come while it is tried.
+                tokio::task::yield_now().await;
+                return Err(StoreError::Unavailable("a test took it down"));
+            }
             let promoted = u8::from(self.promoted.load(Ordering::Relaxed));
             let round = self.primary().follow(after, wait).await?;
             Ok(Round {
@@ -518,15 +637,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_failover_lost_is_appended_again_and_nothing_issued_before() {
         let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
-        let node = || MemoryStore::new(clock.clone(), usize::MAX);
-        let store = Arc::new(Failover {
-            nodes: [node(), node()],
-            promoted: AtomicBool::new(false),
-            settled: AtomicBool::new(true),
-        });
+        let store = Arc::new(Failover::new(&clock));
+        let revocations = store.followed(&clock);
         let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
-        let revocations = Revocations::new(config(), store.clone(), clock.clone(), secrets.clone());
-        let revocations = Arc::new(revocations);
         let publisher = Publisher::of(store.clone(), revocations.clone(), secrets);
         let (lost, replicated) = (conformance::record(1), conformance::record(2));
         revocations.revoke(&[lost, replicated], None).await.unwrap();
@@ -534,8 +647,7 @@ mod tests {
         assert!(revocations.may_issue() && publisher.begin().await.is_ok());
         store.nodes[1].revoke(&[replicated], None).await.unwrap();
 
-        store.promoted.store(true, Ordering::Relaxed);
-        store.settled.store(false, Ordering::Relaxed);
+        store.promote();
         assert!(revocations.may_issue(), "it has not heard of it yet");
         assert!(publisher.begin().await.is_err(), "the store says so itself");
         revocations.round(Duration::ZERO).await.unwrap();
@@ -546,8 +658,51 @@ mod tests {
 
         revocations.mend_once().await.unwrap();
         assert!(revocations.may_issue() && publisher.begin().await.is_ok());
-        let log = store.nodes[1].follow(Mark::default(), Duration::ZERO).await;
-        let records: Vec<_> = log.unwrap().records.iter().map(|(_, record)| *record).collect();
-        assert_eq!(records, [replicated, lost]);
+        assert_eq!(store.log(1).await, [replicated, lost]);
+    }
+
+    // PROTOCOL rule 12: what the next log has is read before anything is appended to it.
+    #[tokio::test]
+    async fn a_second_failover_while_the_first_is_mended_is_for_the_next_time() {
+        let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
+        let store = Arc::new(Failover::new(&clock));
+        let revocations = store.followed(&clock);
+        revocations.round(Duration::ZERO).await.unwrap();
+        // Acknowledged, and in both logs by the time that it is looked for.
+        let records: Vec<_> = (0..5).map(conformance::record).collect();
+        revocations.revoke(&records, None).await.unwrap();
+        revocations.round(Duration::ZERO).await.unwrap();
+        store.nodes[1].revoke(&records, None).await.unwrap();
+        let lost = conformance::record(6);
+        revocations.change(|held| {
+            held.learn(Mark::EMPTY_LOG, &lost);
+            true
+        });
+        *store.when_appended.lock().unwrap() = Some(Happens::Promotion);
+        revocations.mend_once().await.unwrap();
+        assert!(!revocations.may_issue());
+        assert_eq!(
+            store.log(1).await,
+            records,
+            "nothing was appended to what was not read"
+        );
+
+        revocations.round(Duration::ZERO).await.unwrap();
+        revocations.mend_once().await.unwrap();
+        assert!(revocations.may_issue());
+        assert_eq!(store.log(1).await, [&records[..], &[lost]].concat());
+    }
+
+    #[tokio::test]
+    async fn an_append_that_settles_nothing_is_not_repeated_at_once() {
+        let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
+        let store = Arc::new(Failover::new(&clock));
+        let revocations = store.followed(&clock);
+        store.promote();
+        revocations.round(Duration::ZERO).await.unwrap();
+        *store.when_appended.lock().unwrap() = Some(Happens::Nothing);
+        revocations.mend_once().await.unwrap();
+        assert_eq!(store.appends.load(Ordering::Relaxed), 1);
+        assert!(!revocations.may_issue());
     }
 }

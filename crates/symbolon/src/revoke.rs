@@ -28,7 +28,7 @@ pub struct Revoker {
 
 /// What a token that is to be revoked turns out to be.
 pub enum Found {
-    /// A live token. It is opened before it is revoked, so that its `jti` is known: an ECDSA signature has a twin.
+    /// A live token, or one that lives by some other process's clock. It is opened before it is revoked, so that its `jti` is known: an ECDSA signature has a twin.
     Live(Box<VerifiedJwt>),
     /// It is revoked already. Revoking it again makes sure of it.
     Revoked(Tombstone),
@@ -68,6 +68,9 @@ impl<'a> Named<'a> {
 /// A watermark's `before` is that much later than our clock, which counts whole seconds (PROTOCOL §2).
 const CLOCK_STEP: Duration = Duration::from_secs(1);
 
+/// How far the clocks of two processes that share a store may differ (PROTOCOL §6).
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
 impl Revoker {
     /// Revokes in the store that is shared, and in its log.
     pub fn new(shared: &Shared) -> Self {
@@ -89,9 +92,17 @@ impl Revoker {
             Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
         };
-        match self.issuers.verify_issued(glued, self.clock.now()).await {
+        let now = self.clock.now();
+        match self.issuers.verify_issued(glued.clone(), now).await {
             Ok(jwt) => Ok(Found::Live(Box::new(jwt))),
-            Err(Rejection::Expired) => Ok(Found::Expired),
+            Err(Rejection::Expired) => {
+                // By a gateway's clock that is behind it lives, as far as clocks may differ.
+                let behind = UnixTime::from_secs(now.as_secs().saturating_sub(CLOCKS_DIFFER.as_secs()));
+                let unverified_issued_at = glued.unverified_origin().map(|(_, at)| at);
+                let earliest = behind.max(unverified_issued_at.unwrap_or_default());
+                let lives = self.issuers.policy().rules.verify_issued(glued, earliest);
+                Ok(lives.map_or(Found::Expired, |jwt| Found::Live(Box::new(jwt))))
+            }
             Err(Rejection::KeysUnavailable) => Err(Outage::Keys),
             Err(_) => Ok(Found::Unknown),
         }

@@ -38,6 +38,23 @@ async fn a_client_revokes_its_own_token_whatever_it_takes_it_for() {
     }
 }
 
+// P2, PROTOCOL §6: to a gateway whose clock is behind by as much as it may be, the token lives.
+#[tokio::test]
+async fn what_has_just_expired_is_revoked_all_the_same() {
+    let deployment = Deployment::start().await;
+    for lifetime in [600_u64, 20] {
+        let mut claims = claims(&deployment, &format!("just-expired-{lifetime}"));
+        claims["exp"] = json!(deployment.clock.now().as_secs() + lifetime);
+        let (token, publish) = split(&deployment, &sign_claims(&deployment, &claims));
+        assert_eq!(publish.await, Published::Inserted);
+        let before = log(&deployment).await.len();
+        deployment.clock.advance(Duration::from_secs(lifetime + 15));
+        assert_is_done(&revoke(&deployment, &[("token", &token)]).await);
+        let written = log(&deployment).await.split_off(before);
+        assert_eq!(kinds(&written), [RecordType::Token, RecordType::Jti]);
+    }
+}
+
 // RV-01
 #[tokio::test]
 async fn another_clients_token_lives_on() {

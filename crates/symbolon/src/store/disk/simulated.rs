@@ -64,7 +64,7 @@ impl Disk {
     /// Until one is held up.
     pub(super) fn wait_for_sync(&self) {
         let (sectors, changed) = &*self.0;
-        let longest = Duration::from_secs(20);
+        let longest = Duration::from_secs(60);
         let (_sectors, waited) = changed
             .wait_timeout_while(sectors.lock().unwrap(), longest, |sectors| sectors.waiting == 0)
             .unwrap();
@@ -137,7 +137,11 @@ impl StorageBackend for Disk {
         let mut sectors = sectors.lock().unwrap();
         sectors.waiting += 1;
         changed.notify_all();
-        let mut sectors = changed.wait_while(sectors, |sectors| sectors.held_up).unwrap();
+        // Not for ever: a test that fails while it holds the disk up has to end.
+        let (mut sectors, waited) = changed
+            .wait_timeout_while(sectors, Duration::from_secs(120), |sectors| sectors.held_up)
+            .unwrap();
+        assert!(!waited.timed_out(), "the disk was never let go on");
         sectors.waiting -= 1;
         if sectors.broken {
             // As Linux does it: what was to be written is forgotten, and the next sync says that all is well.

@@ -54,10 +54,12 @@ fn in_a_minute(clock: &ManualClock) -> UnixTime {
     clock.now().plus(Duration::from_secs(60))
 }
 
-/// A store on a simulated disk.
-fn simulated(clock: &Arc<ManualClock>) -> (DiskStore, Disk) {
+/// A store on a simulated disk, at rest: what it does by itself at its start is done.
+async fn simulated(clock: &Arc<ManualClock>) -> (DiskStore, Disk) {
     let (disk, database) = Disk::with_database();
-    (start(&disk, database, clock), disk)
+    let store = start(&disk, database, clock);
+    store.trim(UnixTime::default()).await.unwrap();
+    (store, disk)
 }
 
 fn start(disk: &Disk, database: Database, clock: &Arc<ManualClock>) -> DiskStore {
@@ -491,7 +493,7 @@ async fn a_record_that_cannot_be_read_keeps_the_store_closed() {
 #[tokio::test]
 async fn writes_that_arrive_together_share_a_sync_and_no_look_up_waits_for_it() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     let (known, known_entry) = entry(1_000);
     let until = in_a_minute(&clock);
     let syncs = || disk.sectors().syncs;
@@ -530,7 +532,7 @@ async fn writes_that_arrive_together_share_a_sync_and_no_look_up_waits_for_it() 
 #[tokio::test]
 async fn one_key_changes_once_in_a_commit() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     let ((key, first), (_, second), (other, _)) = (entry(1), entry(2), entry(3));
     let (until, tombstone) = (in_a_minute(&clock), tombstone(clock.now()));
     disk.sectors().held_up = true;
@@ -558,7 +560,7 @@ async fn one_key_changes_once_in_a_commit() {
 #[tokio::test]
 async fn more_writes_than_may_wait_are_refused_at_once() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     disk.sectors().held_up = true;
     let mut writes: Vec<_> = (0..)
         .take(WAITING * 2)
@@ -596,7 +598,7 @@ async fn what_it_acknowledged_outlives_the_power() {
     let mut dice = Dice(1);
     for _ in 0..80 {
         let clock = clock();
-        let (store, disk) = simulated(&clock);
+        let (store, disk) = simulated(&clock).await;
         let until = in_a_minute(&clock);
         let tombstone = tombstone(clock.now());
         let mut issued = Vec::new();
@@ -640,7 +642,7 @@ async fn what_it_acknowledged_outlives_the_power() {
 #[tokio::test]
 async fn when_the_disk_is_full_look_ups_go_on_and_writing_does_when_it_is_not() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     let until = in_a_minute(&clock);
     let mut number = 0;
     let mut live = Vec::new();
@@ -682,7 +684,7 @@ async fn when_the_disk_is_full_look_ups_go_on_and_writing_does_when_it_is_not() 
 #[tokio::test]
 async fn who_asks_for_room_hears_what_publishing_would() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     let until = in_a_minute(&clock);
     assert_eq!(store.check_room().await, Ok(()));
 
@@ -738,7 +740,7 @@ async fn who_asks_for_room_hears_what_publishing_would() {
 #[tokio::test]
 async fn the_last_of_the_disk_is_for_revocations() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     disk.sectors().free = Some(writer::RESERVE - 1);
     let (key, entry) = entry(1);
     let until = in_a_minute(&clock);
@@ -760,7 +762,7 @@ async fn the_last_of_the_disk_is_for_revocations() {
 #[tokio::test]
 async fn after_a_failed_sync_nothing_is_written_and_look_ups_go_on() {
     let clock = clock();
-    let (store, disk) = simulated(&clock);
+    let (store, disk) = simulated(&clock).await;
     let until = in_a_minute(&clock);
     let ((live, kept), (lost, never)) = (entry(1), entry(2));
     store.publish(live, &kept, until).await.unwrap();

@@ -60,6 +60,26 @@ async fn an_old_view_fills_nothing() {
     assert_eq!(deployment.store.looks(), 1);
 }
 
+// P2, PROTOCOL rule 10: the view counts when it is decided, not when it was asked.
+#[tokio::test]
+async fn a_look_up_that_outlasts_the_view_lets_nobody_in() {
+    let deployment = tolerating(Duration::from_secs(30)).await;
+    let token = deployment.token().await;
+    deployment.store.hold_looks(true);
+    let ((), answer) = tokio::join!(
+        async {
+            deployment.store.look_waits().await;
+            deployment.store.set_down(true);
+            deployment.clock.advance(Duration::from_secs(3));
+            deployment.store.hold_looks(false);
+        },
+        deployment.call(&token),
+    );
+    is_outage(&answer);
+    deployment.store.set_down(false);
+    assert_eq!(deployment.call(&token).await.status, 200);
+}
+
 // P3, GW-31
 #[tokio::test]
 async fn a_revocation_bites_on_what_is_kept() {

@@ -275,6 +275,8 @@ pub struct FaultyStore {
     publish_waits: Notify,
     publishes_failed: AtomicUsize,
     looks: AtomicUsize,
+    looks_held: watch::Sender<bool>,
+    look_waits: Notify,
 }
 
 impl FaultyStore {
@@ -287,7 +289,19 @@ impl FaultyStore {
             publish_waits: Notify::new(),
             publishes_failed: AtomicUsize::new(0),
             looks: AtomicUsize::new(0),
+            looks_held: watch::Sender::new(false),
+            look_waits: Notify::new(),
         }
+    }
+
+    /// Keeps back what it answers when it is asked for an entry, or lets those answers go and those that come.
+    pub fn hold_looks(&self, hold: bool) {
+        self.looks_held.send_replace(hold);
+    }
+
+    /// Ends when an answer is kept back.
+    pub async fn look_waits(&self) {
+        self.look_waits.notified().await;
     }
 
     /// How often it was asked for an entry.
@@ -359,7 +373,13 @@ impl EntryStore for FaultyStore {
 
     async fn get(&self, key: EntryKey) -> Result<Stored, StoreError> {
         self.looks.fetch_add(1, Ordering::SeqCst);
-        self.up()?.get(key).await
+        let answer = self.up()?.get(key).await;
+        if *self.looks_held.borrow() {
+            self.look_waits.notify_one();
+            let mut held = self.looks_held.subscribe();
+            held.wait_for(|held| !held).await.unwrap();
+        }
+        answer
     }
 
     async fn revoke(
