@@ -9,6 +9,8 @@ mod desync;
 #[cfg(feature = "disk")]
 mod disk;
 mod documents;
+#[cfg(feature = "redis")]
+mod examples;
 mod flow;
 mod gateway;
 mod keys;
