@@ -76,7 +76,7 @@ pub struct Record {
 }
 
 /// What a token is called in the log: a record of that type with an identifier of that start kills it. Sixty-four bits
-/// of an HMAC: tokens that share them are one token.
+/// of a hash, of an HMAC for all but the token itself: names that share them are taken for one, and kill rather than not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Name {
     kind: RecordType,

@@ -161,6 +161,57 @@ impl Weighter<EntryKey, Arc<Cached>> for BySize {
     }
 }
 
+/// What both kinds of tests keep.
+#[cfg(test)]
+mod issuer {
+    use std::time::Duration;
+
+    use symbolon_core::{
+        Algorithm, IssuerPolicy, JwkSet, Lineage, OpaqueToken, Policy, Profile, Provenance, SigningKey,
+        TokenKind, UnixTime, VerifiedJwt,
+    };
+
+    pub(super) const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+    const NAME: &str = "https://id.example.com";
+
+    /// An issuer with one key, and what is accepted of it.
+    pub(super) struct Issuer {
+        key: SigningKey,
+        policy: Policy,
+    }
+
+    impl Issuer {
+        pub(super) fn new() -> Self {
+            let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
+            let jwks = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
+            let algorithms = vec![Algorithm::EdDsa];
+            let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
+            let policy = Policy::new([IssuerPolicy {
+                issuer: NAME.into(),
+                profile: Profile::RFC9068,
+                algorithms,
+                tokens: TokenKind::Signature,
+                max_lifetime: Duration::from_secs(3600),
+                keys: Some(std::sync::Arc::new(keys)),
+            }]);
+            Self { key, policy }
+        }
+
+        /// A token with that `jti`, and what it is resolved to.
+        pub(super) fn issue(&self, jti: &str) -> (OpaqueToken, VerifiedJwt) {
+            let claims = serde_json::json!({
+                "iss": NAME, "aud": "orders", "sub": "alice", "client_id": "app", "scope": "orders:read",
+                "iat": NOW.as_secs(), "exp": NOW.as_secs() + 60, "jti": jti,
+            });
+            let claims = serde_json::from_value(claims).unwrap();
+            let jwt = self.key.sign("at+jwt", &claims).unwrap();
+            let jwt = self.policy.verify(jwt, NOW).unwrap();
+            let (token, _) = jwt.split(Lineage::default()).unwrap();
+            (token, jwt)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -169,11 +220,9 @@ mod tests {
     use std::pin::pin;
     use std::task::{Context, Waker};
 
-    use symbolon_core::{
-        Algorithm, IssuerPolicy, JwkSet, Lineage, Policy, Profile, Provenance, Secret, SigningKey, TokenKind,
-        UnixTime, sha256,
-    };
+    use symbolon_core::{Secret, sha256};
 
+    use super::issuer::Issuer;
     use super::*;
     use crate::store::conformance::entry;
 
@@ -231,33 +280,14 @@ mod tests {
     // ST-10
     #[test]
     fn it_takes_no_more_than_it_may() {
-        let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
-        let jwks = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
-        let algorithms = vec![Algorithm::EdDsa];
-        let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
-        let policy = Policy::new([IssuerPolicy {
-            issuer: "https://id.example.com".into(),
-            profile: Profile::RFC9068,
-            algorithms,
-            tokens: TokenKind::Signature,
-            max_lifetime: std::time::Duration::from_secs(3600),
-            keys: Some(Arc::new(keys)),
-        }]);
+        let issuer = Issuer::new();
         let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
         let max_bytes = 64 * 1024;
         let l1 = l1(max_bytes);
         let mut last = None;
         for number in 0..500_u64 {
             let jti = symbolon_core::base64url::encode(&sha256(&number.to_be_bytes()));
-            let claims = serde_json::json!({
-                "iss": "https://id.example.com", "aud": "orders", "iat": 1_800_000_000_u64,
-                "exp": 1_800_000_060_u64, "jti": jti, "scope": "orders:read", "sub": "alice", "client_id": "app",
-            });
-            let jwt = key
-                .sign("at+jwt", &serde_json::from_value(claims).unwrap())
-                .unwrap();
-            let jwt = policy.verify(jwt, UnixTime::from_secs(1_800_000_000)).unwrap();
-            let (token, _) = jwt.split(Lineage::default()).unwrap();
+            let (token, jwt) = issuer.issue(&jti);
             l1.keep(&token, &jwt, &secrets);
             assert!(l1.size() <= max_bytes as u64);
             last = Some(token.entry_key());
@@ -276,15 +306,12 @@ mod races {
     use std::time::Duration;
 
     use shuttle::sync::atomic::{AtomicBool, Ordering};
-    use symbolon_core::{
-        Algorithm, IssuerPolicy, JwkSet, Lineage, Mark, Policy, Profile, Provenance, Record, RecordType,
-        Secret, SigningKey, TokenKind, UnixTime,
-    };
+    use symbolon_core::{Mark, Record, RecordType, Secret, UnixTime};
 
+    use super::issuer::{Issuer, NOW};
     use super::*;
     use crate::revocations::Held;
 
-    const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
     const SCHEDULES: usize = 5_000;
 
     /// A token, what it is resolved to, and the record that kills it.
@@ -297,27 +324,7 @@ mod races {
 
     impl Token {
         fn new() -> Self {
-            let key = SigningKey::generate(Algorithm::EdDsa).unwrap();
-            let jwks = serde_json::json!({ "keys": [key.public_jwk()] }).to_string();
-            let algorithms = vec![Algorithm::EdDsa];
-            let keys = JwkSet::parse(jwks.as_bytes(), &algorithms, Provenance::Fetched).unwrap();
-            let policy = Policy::new([IssuerPolicy {
-                issuer: "https://id.example.com".into(),
-                profile: Profile::RFC9068,
-                algorithms,
-                tokens: TokenKind::Signature,
-                max_lifetime: Duration::from_secs(3600),
-                keys: Some(std::sync::Arc::new(keys)),
-            }]);
-            let claims = serde_json::json!({
-                "iss": "https://id.example.com", "aud": "orders", "sub": "alice", "client_id": "app", "jti": "1",
-                "iat": NOW.as_secs(), "exp": NOW.as_secs() + 60,
-            });
-            let jwt = key
-                .sign("at+jwt", &serde_json::from_value(claims).unwrap())
-                .unwrap();
-            let jwt = policy.verify(jwt, NOW).unwrap();
-            let (opaque, _) = jwt.split(Lineage::default()).unwrap();
+            let (opaque, jwt) = Issuer::new().issue("1");
             let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
             let record = Record {
                 kind: RecordType::Jti,

@@ -50,16 +50,6 @@ impl Publisher {
         }
     }
 
-    #[cfg(test)]
-    pub(crate) fn of(store: Arc<dyn EntryStore>, revocations: Arc<Revocations>, secrets: Secrets) -> Self {
-        Self {
-            store,
-            revocations,
-            secrets,
-            metrics: Arc::default(),
-        }
-    }
-
     /// Begins a token request. What is published for it carries the mark, so that a later logout, and not an earlier
     /// one, ends it.
     pub async fn begin(&self) -> Result<Begun, PublishError> {

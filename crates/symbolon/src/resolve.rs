@@ -174,11 +174,6 @@ impl Resolver {
     pub fn correlation_id(&self, token: &OpaqueToken) -> String {
         self.secrets.newest().correlation_id(token)
     }
-
-    /// Whether it can decide anything yet.
-    pub fn is_ready(&self) -> bool {
-        self.revocations.is_ready()
-    }
 }
 
 /// What a store has of a token.

@@ -99,19 +99,26 @@ impl Revocations {
     pub async fn follow(self: Arc<Self>) {
         let longest = LONGEST_WAIT.min(self.config.detect / 4);
         let mut forget_at = Duration::ZERO;
+        let mut told = None;
         loop {
             let wait = if self.is_ready() { longest } else { Duration::ZERO };
-            match self.round(wait).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    tracing::warn!("what answers for the revocation log is not known to be its primary");
-                    tokio::time::sleep(CATCH_UP).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the revocation log cannot be read");
-                    tokio::time::sleep(CATCH_UP).await;
+            let fault = match self.round(wait).await {
+                Ok(true) => None,
+                Ok(false) => Some("what answers for it is not known to be its primary".to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            // An outage is told when it begins, changes and ends, and not ten times a second.
+            if fault != told {
+                if let Some(reason) = &fault {
+                    tracing::warn!(reason, "the revocation log cannot be read");
+                } else {
+                    tracing::info!("the revocation log is read again");
                 }
             }
+            if fault.is_some() {
+                tokio::time::sleep(CATCH_UP).await;
+            }
+            told = fault;
             let now = self.clock.elapsed();
             if now >= forget_at {
                 self.change(|records| {
@@ -158,9 +165,11 @@ impl Revocations {
             }
             left = unseen;
             self.store.revoke(&batch, None).await?;
+            // Without any it says that this primary's log is this one: its first append, or the first after a failover.
+            let records = batch.len();
             tracing::info!(
-                records = batch.len(),
-                "appended to the revocation log after a failover"
+                records,
+                "appended to the revocation log what this process holds and it lacked"
             );
             // A node that does not count is for the next time.
             if !self.round(Duration::ZERO).await? {
@@ -357,7 +366,9 @@ mod tests {
 
     use super::*;
     use crate::clock::ManualClock;
+    use crate::keys::Issuers;
     use crate::publish::Publisher;
+    use crate::shared::Shared;
     use crate::store::{self, Epoch, LedgerKey, MemoryStore, Published, Round, conformance};
 
     fn config() -> Config {
@@ -640,7 +651,14 @@ mod tests {
         let store = Arc::new(Failover::new(&clock));
         let revocations = store.followed(&clock);
         let secrets = Secrets::from(symbolon_core::Secret::generate(std::num::NonZeroU8::MIN));
-        let publisher = Publisher::of(store.clone(), revocations.clone(), secrets);
+        let publisher = Publisher::new(&Shared {
+            issuers: Arc::new(Issuers::new(Vec::new())),
+            store: store.clone(),
+            revocations: revocations.clone(),
+            secrets,
+            clock: clock.clone(),
+            metrics: Arc::default(),
+        });
         let (lost, replicated) = (conformance::record(1), conformance::record(2));
         revocations.revoke(&[lost, replicated], None).await.unwrap();
         revocations.round(Duration::ZERO).await.unwrap();

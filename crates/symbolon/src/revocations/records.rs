@@ -8,8 +8,8 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use symbolon_core::{BegunAt, Mark, Name, Record, RecordId, RecordType, UnixTime};
 
-/// Records, found by type and the first eight octets of their identifiers, as the cache keeps them: so many bits of
-/// an HMAC that tokens of one start are one token.
+/// Records, found by type and the first eight octets of their identifiers, as the cache keeps them: what
+/// shares them is taken for one, and killed rather than not.
 #[derive(Clone, Default)]
 pub struct Records {
     /// What is dead whenever it was begun: tokens, grants, sessions.

@@ -1,8 +1,13 @@
 //! L1: a token that was seen before is answered for from memory, and looked at anew in all that can have changed.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::support::{Answer, Deployment, Issuer, Upstream, with_token};
+use symbolon::keys::{Issuers, KeySource};
+use symbolon::listener::Limits;
+use symbolon_core::JwkSet;
+
+use crate::support::{Answer, Deployment, Issuer, RawConnection, Upstream, with_token};
 
 /// A deployment that tolerates an old view for so long.
 async fn tolerating(tolerate: Duration) -> Deployment {
@@ -102,7 +107,50 @@ async fn a_revocation_bites_on_what_is_kept() {
 
 // GW-31, MD-08
 #[tokio::test]
-async fn what_is_kept_ends_with_its_time_and_its_key() {
+async fn what_is_kept_ends_with_its_key() {
+    /// The keys that an issuer has now.
+    struct Now(Mutex<Option<Arc<JwkSet>>>);
+    impl KeySource for Now {
+        fn jwk_set(&self) -> Option<Arc<JwkSet>> {
+            self.0.lock().unwrap().clone()
+        }
+    }
+
+    let upstream = Upstream::start().await;
+    let (issuer, other) = (Issuer::new(), Issuer::new());
+    let mut settings = None;
+    let deployment = Deployment::start_with(|config| {
+        config.issuers.push(issuer.config());
+        let gateway = config.gateway.as_mut().unwrap();
+        gateway.routes[0].resource_server = upstream.url();
+        settings = Some(gateway.clone());
+    })
+    .await;
+    let token = issuer.publish(&deployment, &Issuer::claims(&deployment)).await;
+    let keys = Arc::new(Now(Mutex::new(Some(issuer.keys()))));
+    let issuers = Arc::new(Issuers::new(vec![(issuer.config(), keys.clone())]));
+    let gateway = deployment
+        .second_gateway(settings.unwrap(), issuers.clone(), Limits::of(10))
+        .await;
+    let ask = async |set: Option<Arc<JwkSet>>| {
+        *keys.0.lock().unwrap() = set;
+        issuers.refresh();
+        let mut client = RawConnection::connect(gateway.address).await;
+        client.send(with_token("GET /x", &token, &[])).await;
+        client.answer().await.status()
+    };
+    for _ in 0..2 {
+        assert_eq!(ask(Some(issuer.keys())).await, 200);
+    }
+    assert_eq!(deployment.store.looks(), 1, "it is kept");
+    assert_eq!(ask(Some(other.keys())).await, 401, "its key has gone");
+    assert_eq!(ask(Some(issuer.keys())).await, 200, "and is back");
+    assert_eq!(ask(None).await, 503, "nobody knows");
+}
+
+// GW-27, GW-31
+#[tokio::test]
+async fn what_is_kept_ends_with_its_time() {
     let upstream = Upstream::start().await;
     let issuer = Issuer::new();
     let deployment = issuer.accepted_before(&upstream).await;

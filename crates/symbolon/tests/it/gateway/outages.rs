@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use symbolon::clock::Clock as _;
 use symbolon::keys::{Issuers, KeySource};
 use symbolon::listener::Limits;
 use symbolon_core::JwkSet;
@@ -58,6 +59,26 @@ async fn with_a_clock_that_is_wrong_nothing_is_decided() {
     deployment.clock.set_drift(Duration::from_secs(59));
     eventually(|| !revocations.clock_is_wrong(), "the clock to be looked at").await;
     assert_eq!(ask().await.status(), 200);
+}
+
+// PROTOCOL §6, requirements §4.4, 13
+#[tokio::test]
+async fn a_process_that_starts_far_from_the_stores_time_decides_nothing() {
+    for (seconds, is_wrong) in [(30, false), (31, true)] {
+        let deployment = Deployment::start_with_store_down().await;
+        let ahead = deployment.clock.now().plus(Duration::from_secs(seconds));
+        deployment.store.set_time(ahead);
+        deployment.store.set_down(false);
+        let revocations = &deployment.process.revocations;
+        if is_wrong {
+            eventually(|| revocations.clock_is_wrong(), "the store's time to be asked").await;
+            assert_eq!(deployment.ask(&[]).await.status, 503);
+        } else {
+            eventually(|| revocations.may_issue(), "the log to be read").await;
+            let token = deployment.token().await;
+            assert_eq!(deployment.call(&token).await.status, 200);
+        }
+    }
 }
 
 // PROTOCOL rule 10: what was revoked meanwhile cannot be known.

@@ -1,12 +1,13 @@
 //! An authorization server whose key a test has in hand: it signs what no token service of ours would.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use symbolon::keys;
 use symbolon::store::EntryStore as _;
-use symbolon_core::{Algorithm, Lineage, Profile, SigningKey, Stored, TokenKind};
+use symbolon_core::{Algorithm, JwkSet, Lineage, Profile, Provenance, SigningKey, Stored, TokenKind};
 use tempfile::TempDir;
 
 use super::{CLIENT, Deployment, SCOPE, Upstream, canary};
@@ -95,6 +96,13 @@ impl Issuer {
             .await
             .unwrap();
         token.expose().to_owned()
+    }
+
+    /// Its keys, as they are read.
+    pub fn keys(&self) -> Arc<JwkSet> {
+        let text = std::fs::read(self.jwks()).unwrap();
+        let algorithms = self.config().algorithms;
+        Arc::new(JwkSet::parse(&text, &algorithms, Provenance::Configured).unwrap())
     }
 
     fn jwks(&self) -> PathBuf {
