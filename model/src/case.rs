@@ -70,6 +70,8 @@ pub enum Target {
     Token(usize),
     /// A JWT, by an operator who knows its `jti` alone.
     Jwt(u8),
+    /// All tokens of the one grant there is.
+    Grant,
     /// All tokens of the one subject there is, by a logout.
     Subject,
 }
@@ -99,6 +101,8 @@ pub struct Events {
     pub drops: u8,
     /// A publish is sent twice, the second time late.
     pub late_publish: bool,
+    /// How often a gateway is cut off from the store, and asks token services instead.
+    pub cuts: u8,
     /// A gateway asks a node that was the primary once.
     pub strays: bool,
     /// Log records are trimmed.
@@ -280,6 +284,16 @@ pub enum Rule {
     IdsOnce,
     /// A last look before the answer leaves.
     LastLook,
+    /// In the store's place: as fresh as when it was asked. Without, as when the answer came.
+    FreshAsAsked,
+    /// In the store's place: less the age of the view that the answer rests on.
+    AgeOfView,
+    /// In the store's place: an answer is kept apart from what the store said.
+    LentApart,
+    /// In the store's place: what a gateway has refused it accepts only on a view from after that.
+    RefusedStays,
+    /// In the store's place: where there is no mark, a watermark is no reason for a 401.
+    NoMarkNoWord,
 }
 
 impl Case {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use symbolon_core::{Mark, RecordType, UnixTime};
 
+mod fallback;
 mod gateway;
 mod nodes;
 mod observer;
@@ -79,6 +80,7 @@ struct Left {
     gateway_restarts: u8,
     service_restarts: u8,
     drops: u8,
+    cuts: u8,
 }
 
 /// One thing that happens.
@@ -148,6 +150,16 @@ pub enum Action {
     Request(usize, usize),
     /// What the store answered is taken up.
     Fill(usize),
+    /// A gateway reaches the store no more.
+    CutOff(usize),
+    /// It does again.
+    Reconnect(usize),
+    /// What it asks in the store's place reaches a token service, which answers.
+    Answer(usize, usize),
+    /// The answer comes.
+    Hear(usize),
+    /// Question or answer is lost.
+    HearNothing(usize),
 }
 
 impl World {
@@ -212,6 +224,7 @@ impl World {
                 gateway_restarts: case.events.gateway_restarts,
                 service_restarts: case.events.service_restarts,
                 drops: case.events.drops,
+                cuts: case.events.cuts,
             },
             tokens: tokens.collect(),
             revocations: vec![asking; case.revocations.len()],
@@ -294,7 +307,8 @@ impl World {
         let is_about_ages = |promise: &Promise| matches!(promise, Promise::P2 | Promise::P2Late | Promise::L);
         match case.ticks {
             Some(ticks) => self.time < ticks,
-            None => case.gateways > 0 && case.promises.iter().any(is_about_ages),
+            // What is lent comes to its end by itself.
+            None => case.gateways > 0 && (case.events.cuts > 0 || case.promises.iter().any(is_about_ages)),
         }
     }
 
@@ -429,6 +443,14 @@ impl World {
             }
             Action::Request(at, token) => self.request(case, at, token),
             Action::Fill(at) => self.fill(case, at),
+            Action::CutOff(at) => {
+                self.left.cuts -= 1;
+                self.gateways[at].is_cut_off = true;
+            }
+            Action::Reconnect(at) => self.gateways[at].is_cut_off = false,
+            Action::Answer(at, service) => self.answer(case, at, service),
+            Action::Hear(at) => self.hear(case, at),
+            Action::HearNothing(at) => self.gateways[at].question = None,
         }
     }
 
@@ -462,6 +484,12 @@ impl World {
                 }
             }
             gateway.healthy = older(gateway.healthy);
+            gateway.lend_no_longer();
+        }
+        if case.events.cuts > 0 {
+            for service in &mut self.services {
+                service.follower = service.follower.set_back(TICK);
+            }
         }
         for asking in self.revocations.iter_mut().filter(|_| case.gateways > 0) {
             asking.age = asking.age.map(older);

@@ -7,6 +7,7 @@ use symbolon::revocations::{Asked, Follower, View};
 use symbolon::store::Round;
 use symbolon_core::{Mark, UnixTime};
 
+use super::fallback::Question;
 use super::observer::Due;
 use super::records::{Held, take_up};
 use super::{Action, DETECT, NOW, OLD, TICK, TOLERATE, World, seconds};
@@ -21,6 +22,14 @@ pub(super) struct Gateway {
     /// What is in L1 of each token.
     pub(super) l1: Vec<Option<Kept>>,
     pub(super) fill: Option<Fill>,
+    /// Whether it does not reach the store.
+    pub(super) is_cut_off: bool,
+    /// What it asks token services in the store's place, and what they said.
+    pub(super) question: Option<Question>,
+    /// Of each token the age of the view that an answer rests on.
+    pub(super) lent: Vec<Option<u8>>,
+    /// Since when it has refused each of them, while a view from before that may still be fresh.
+    pub(super) denied: Vec<Option<u8>>,
     /// A round that was taken up and whose records are not counted yet: how fresh the view shows until then.
     pub(super) uncounted: Option<Uncounted>,
     /// Ghost: the tokens that it has refused for a revocation that was acknowledged.
@@ -42,6 +51,8 @@ pub(super) struct Flight {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Kept {
     pub(super) mark: Mark,
+    /// Whether its grant is known.
+    pub(super) has_lineage: bool,
     /// Whether it was looked at since records were added.
     pub(super) is_checked: bool,
 }
@@ -72,11 +83,24 @@ pub(super) struct Uncounted {
     pub(super) round: Option<(Asked, Round)>,
 }
 
+impl Kept {
+    /// What an entry says.
+    pub(super) const fn of_entry(mark: Mark) -> Self {
+        Self {
+            mark,
+            has_lineage: true,
+            is_checked: false,
+        }
+    }
+}
+
 impl World {
     pub(super) fn gateway_actions(&self, case: &Case, at: usize, actions: &mut Vec<Action>) {
         let gateway = &self.gateways[at];
         if gateway.uncounted.is_some() {
             actions.push(Action::Count(at));
+        } else if gateway.is_cut_off {
+            self.fallback_actions(at, actions);
         } else if case.grain.rounds == 0 {
             actions.push(Action::GatewayReads(at, self.node_of_gateway(case, at)));
             if let Some(isolated) = self.strays_to(case) {
@@ -94,6 +118,9 @@ impl World {
                     actions.push(Action::Serve(at, flight));
                 }
             }
+        }
+        if self.left.cuts > 0 && !gateway.is_cut_off {
+            actions.push(Action::CutOff(at));
         }
         if self.left.gateway_restarts > 0 {
             actions.push(Action::RestartGateway(at));
@@ -185,7 +212,7 @@ impl World {
             None => gateway.follower.fresh_at(),
         };
         let mut view = View::of_age(
-            shown.map(|shown| NOW.saturating_sub(shown)),
+            age_of(shown),
             TICK * u32::from(DETECT),
             TICK * u32::from(TOLERATE),
         );
@@ -203,7 +230,7 @@ impl World {
                 };
                 if kept.is_checked && case.grain.l1 {
                     self.accept(case, at, token, is_due);
-                } else if self.is_killed(case, &gateway.records.0, token, kept.mark) {
+                } else if self.is_killed(case, &gateway.records.0, token, kept) {
                     self.refuse(case, at, token);
                 } else {
                     self.accept(case, at, token, is_due);
@@ -215,9 +242,14 @@ impl World {
             if case.promises.contains(&Promise::L) && gateway.healthy <= DETECT {
                 self.broken.insert(Promise::L);
             }
+            self.fall_back(case, at, token);
             return;
         }
-        if gateway.fill.is_some() {
+        if self.gateways[at].is_cut_off {
+            self.fall_back(case, at, token);
+            return;
+        }
+        if self.gateways[at].fill.is_some() || self.is_denied(at, token, age_of(shown)) {
             return;
         }
         let node = self.node_of_gateway(case, at);
@@ -246,15 +278,13 @@ impl World {
             self.refuse(case, at, token);
             return;
         };
-        let is_dead = self.is_killed(case, &self.gateways[at].records.0, token, mark);
+        let kept = Kept::of_entry(mark);
+        let is_dead = self.is_killed(case, &self.gateways[at].records.0, token, kept);
         let counts_first = case.has(Rule::CountThenLook);
         let gateway = &mut self.gateways[at];
         let step = match fill.step {
             Step::Answered => {
-                gateway.l1[token] = Some(Kept {
-                    mark,
-                    is_checked: false,
-                });
+                gateway.l1[token] = Some(kept);
                 if counts_first {
                     Step::Counted(true)
                 } else {
@@ -291,7 +321,7 @@ impl World {
         }
     }
 
-    fn accept(&mut self, case: &Case, at: usize, token: usize, due: (bool, bool)) {
+    pub(super) fn accept(&mut self, case: &Case, at: usize, token: usize, due: (bool, bool)) {
         let is_live = self.tokens[token]
             .expires_at
             .is_none_or(|expires_at| self.gateway_time() < seconds(expires_at));
@@ -311,8 +341,12 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, case: &Case, at: usize, token: usize) {
+    pub(super) fn refuse(&mut self, case: &Case, at: usize, token: usize) {
         self.gateways[at].l1[token] = None;
+        self.gateways[at].lent[token] = None;
+        if case.events.cuts > 0 && case.has(Rule::RefusedStays) {
+            self.gateways[at].denied[token] = Some(0);
+        }
         let issued = &self.tokens[token];
         let is_live = issued
             .expires_at
@@ -327,7 +361,7 @@ impl World {
             let concerns = match case.revocations[revocation] {
                 Target::Token(other) => case.tokens[other].jwt == case.tokens[token].jwt,
                 Target::Jwt(jwt) => jwt == case.tokens[token].jwt,
-                Target::Subject => true,
+                Target::Grant | Target::Subject => true,
             };
             is_asked |= concerns && issued.after[revocation] != Some(asking.tries);
         }
@@ -348,6 +382,10 @@ impl Gateway {
             rounds: Vec::new(),
             l1: vec![None; case.tokens.len()],
             fill: None,
+            is_cut_off: false,
+            question: None,
+            lent: vec![None; case.tokens.len()],
+            denied: vec![None; case.tokens.len()],
             uncounted: None,
             refused: BTreeSet::new(),
             healthy: OLD,
@@ -366,4 +404,9 @@ impl Gateway {
             }
         }
     }
+}
+
+/// How old a view is that is so fresh.
+pub(super) fn age_of(fresh_at: Option<Duration>) -> Option<Duration> {
+    fresh_at.map(|fresh_at| NOW.saturating_sub(fresh_at))
 }

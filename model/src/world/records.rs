@@ -6,6 +6,7 @@ use symbolon::revocations::{Asked, Follower, Records};
 use symbolon::store::Round;
 use symbolon_core::{BegunAt, Mark, Name, Record, RecordId, RecordType, UnixTime};
 
+use super::gateway::Kept;
 use super::{World, seconds};
 use crate::case::{Case, Rule};
 
@@ -16,10 +17,21 @@ pub(super) struct Held<const SEEN: bool>(pub(super) Records);
 pub(super) const FOR_EVER: UnixTime = UnixTime::from_secs(u64::MAX);
 
 impl World {
-    /// Whether those records kill the token.
-    pub(super) fn is_killed(&self, case: &Case, records: &Records, token: usize, mark: Mark) -> bool {
+    /// Whether those records kill the token, whose entry is not always there to name its grant.
+    pub(super) fn is_killed(&self, case: &Case, records: &Records, token: usize, kept: Kept) -> bool {
+        self.killed_by(case, records, token, kept).is_some()
+    }
+
+    /// By which type of record.
+    pub(super) fn killed_by(
+        &self,
+        case: &Case,
+        records: &Records,
+        token: usize,
+        kept: Kept,
+    ) -> Option<RecordType> {
         let begun = BegunAt {
-            mark,
+            mark: kept.mark,
             issued_at: seconds(self.tokens[token].stamp + 1),
         };
         let number = u8::try_from(token).unwrap_or(u8::MAX);
@@ -27,10 +39,13 @@ impl World {
             (RecordType::Token, number),
             (RecordType::Jti, case.tokens[token].jwt),
             (RecordType::Subject, 0),
+            (RecordType::Grant, 0),
         ];
-        names
-            .into_iter()
-            .any(|(kind, number)| records.kill(Name::of(kind, identifier(kind, number)), begun))
+        let known = if kept.has_lineage { 4 } else { 3 };
+        let kills = |(kind, number): &(RecordType, u8)| {
+            records.kill(Name::of(*kind, identifier(*kind, *number)), begun)
+        };
+        names.into_iter().take(known).find(kills).map(|(kind, _)| kind)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use symbolon::revocations::Follower;
 use symbolon_core::{Mark, Record, RecordType, UnixTime};
 
+use super::gateway::Kept;
 use super::nodes::Written;
 use super::observer::Issued;
 use super::records::{FOR_EVER, Held, record, stamp, take_up};
@@ -82,7 +83,7 @@ impl World {
             for (revocation, asking) in self.revocations.iter().enumerate() {
                 let can_be_asked = match case.revocations[revocation] {
                     Target::Token(token) => self.tokens[token].is_received,
-                    Target::Jwt(_) | Target::Subject => true,
+                    Target::Jwt(_) | Target::Grant | Target::Subject => true,
                 };
                 if can_be_asked
                     && (case.services == 1 || !is_last)
@@ -248,7 +249,7 @@ impl World {
         let Some(Job::Published { token, mark, .. }) = self.services[at].job.take() else {
             return;
         };
-        let is_dead = self.is_killed(case, &self.services[at].records.0, token, mark);
+        let is_dead = self.is_killed(case, &self.services[at].records.0, token, Kept::of_entry(mark));
         if is_dead && case.has(Rule::LastLook) {
             return;
         }
@@ -262,7 +263,7 @@ impl World {
         let node = self.node_of_service(case, at);
         let key = match case.revocations[revocation] {
             Target::Token(token) => Some(self.contents(case, node).keys[token]),
-            Target::Jwt(_) | Target::Subject => None,
+            Target::Jwt(_) | Target::Grant | Target::Subject => None,
         };
         let asking = &mut self.revocations[revocation];
         asking.tries += 1;
@@ -285,7 +286,7 @@ impl World {
         self.revocations[revocation].covers = covers;
         let token = match target {
             Target::Token(token) => token,
-            Target::Jwt(_) | Target::Subject => usize::MAX,
+            Target::Jwt(_) | Target::Grant | Target::Subject => usize::MAX,
         };
         if records.is_empty() {
             let written = self.written(node);
@@ -362,6 +363,10 @@ impl World {
             Target::Jwt(jwt) => {
                 let begun = twins(jwt).filter(|token| self.tokens[*token].is_begun).collect();
                 (vec![record(RecordType::Jti, jwt, until(None))], begun)
+            }
+            Target::Grant => {
+                let all = (0..case.tokens.len()).collect();
+                (vec![record(RecordType::Grant, 0, until(None))], all)
             }
             Target::Subject => {
                 let by_clock = !(case.has(Rule::MarksNotClockAtBegin) && case.has(Rule::MarksNotClockAtEnd));
