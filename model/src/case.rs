@@ -103,6 +103,8 @@ pub struct Events {
     pub late_publish: bool,
     /// How often a gateway is cut off from the store, and asks token services instead.
     pub cuts: u8,
+    /// How often somebody else writes to the store: puts back an entry that was there, or erases what is.
+    pub hostile_writes: u8,
     /// A gateway asks a node that was the primary once.
     pub strays: bool,
     /// Log records are trimmed.
@@ -222,6 +224,8 @@ pub enum Rule {
     JtiInTombstone,
     /// 2: the log is the truth. Without, an old hit is confirmed by a look at its key.
     LogIsTruth,
+    /// 2: records are looked at though an entry is there.
+    RecordsOverEntries,
     /// 3: the `jti` is in the log.
     JtiInRecord,
     /// 3: a token that the store does not know is revoked all the same.

@@ -26,6 +26,7 @@ pub const FAULTS: &[Fault] = &[
     fault(Rule::LogIsTruth, "twin", Promise::P2),
     fault(Rule::Tolerate, "twin", Promise::P2),
     fault(Rule::JtiInTombstone, "two shards", Promise::P2),
+    fault(Rule::RecordsOverEntries, "hostile writer", Promise::P2),
     fault(Rule::UnknownToo, "lost entry", Promise::P2),
     fault(Rule::KeptLonger, "clocks", Promise::P2),
     fault(Rule::KeptTwiceLonger, "clocks and a failover", Promise::Mended),
@@ -136,6 +137,7 @@ pub fn all() -> Vec<Case> {
         logout_and_failover(),
         lost_id(),
         restarts(),
+        hostile_writer(),
         cut_off(),
         cut_off_after_a_logout(),
     ];
@@ -507,6 +509,23 @@ fn restarts() -> Case {
             service_restarts: 1,
             ..plain.events
         },
+        ..plain
+    }
+}
+
+fn hostile_writer() -> Case {
+    let plain = plain(
+        "hostile writer",
+        "somebody else may write to the store: a revoked entry is there again, a tombstone is not; gateways restart",
+    );
+    Case {
+        events: Events {
+            hostile_writes: 2,
+            gateway_restarts: 1,
+            ..plain.events
+        },
+        // What is erased is 401. What a tombstone alone refused is accepted until its record is read, if it is put back.
+        promises: vec![Promise::P2],
         ..plain
     }
 }

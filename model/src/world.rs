@@ -31,6 +31,11 @@ const TOLERATE: u8 = 1;
 const OLD: u8 = DETECT + TOLERATE + 1;
 /// Where a process's clock stands, always.
 const NOW: Duration = TICK.saturating_mul(OLD as u32);
+/// The log's last id where a case begins.
+const BEGINNING: Mark = Mark {
+    milliseconds: 70,
+    counter: 10_000,
+};
 const TICK: Duration = Duration::from_secs(1);
 
 /// Everything at one moment. What begins with "ghost" is what only the observer knows.
@@ -81,6 +86,7 @@ struct Left {
     service_restarts: u8,
     drops: u8,
     cuts: u8,
+    hostile_writes: u8,
 }
 
 /// One thing that happens.
@@ -102,6 +108,10 @@ pub enum Action {
     RestartNode,
     /// The log's keys are removed.
     DropLog,
+    /// Somebody else writes the entry of a token, as it was.
+    PutBack(usize),
+    /// Somebody else erases what stands under the key of a token.
+    Erase(usize),
     /// A token service reads a round.
     ServiceReads(usize),
     /// A token service appends what it holds and the log lacks.
@@ -154,8 +164,8 @@ pub enum Action {
     CutOff(usize),
     /// It does again.
     Reconnect(usize),
-    /// What it asks in the store's place reaches a token service, which answers.
-    Answer(usize, usize),
+    /// What it asks in the store's place reaches the last token service, which answers.
+    Answer(usize),
     /// The answer comes.
     Hear(usize),
     /// Question or answer is lost.
@@ -172,10 +182,7 @@ impl World {
             expires_at: None,
             after: vec![Some(0); case.revocations.len()],
         });
-        let mark = Mark {
-            milliseconds: 70,
-            counter: 10_000,
-        };
+        let mark = BEGINNING;
         let first = Write::Append(Append {
             id: mark,
             records: vec![record(RecordType::Grant, 99, FOR_EVER)],
@@ -225,6 +232,7 @@ impl World {
                 service_restarts: case.events.service_restarts,
                 drops: case.events.drops,
                 cuts: case.events.cuts,
+                hostile_writes: case.events.hostile_writes,
             },
             tokens: tokens.collect(),
             revocations: vec![asking; case.revocations.len()],
@@ -368,6 +376,8 @@ impl World {
                 self.moments += 1;
                 self.write(self.primary, Write::Drop);
             }
+            Action::PutBack(token) => self.write_hostile(token, Key::Live(BEGINNING)),
+            Action::Erase(token) => self.write_hostile(token, Key::Absent),
             Action::ServiceReads(at) => self.service_reads(case, at),
             Action::Mend(at) => self.mend(case, at),
             Action::Begin(at, token) => self.begin(case, at, token),
@@ -448,7 +458,7 @@ impl World {
                 self.gateways[at].is_cut_off = true;
             }
             Action::Reconnect(at) => self.gateways[at].is_cut_off = false,
-            Action::Answer(at, service) => self.answer(case, at, service),
+            Action::Answer(at) => self.answer(case, at),
             Action::Hear(at) => self.hear(case, at),
             Action::HearNothing(at) => self.gateways[at].question = None,
         }
@@ -487,8 +497,9 @@ impl World {
             gateway.lend_no_longer();
         }
         if case.events.cuts > 0 {
-            for service in &mut self.services {
-                service.follower = service.follower.set_back(TICK);
+            // How fresh the others' views are nobody asks.
+            if let Some(answers) = self.services.last_mut() {
+                answers.follower = answers.follower.set_back(TICK);
             }
         }
         for asking in self.revocations.iter_mut().filter(|_| case.gateways > 0) {

@@ -47,8 +47,7 @@ impl World {
         if question.answer.is_some() {
             actions.push(Action::Hear(at));
         } else {
-            let services = (0..self.services.len()).filter(|service| self.services[*service].is_up);
-            actions.extend(services.map(|service| Action::Answer(at, service)));
+            actions.push(Action::Answer(at));
         }
     }
 
@@ -70,7 +69,8 @@ impl World {
     }
 
     /// A token service answers while its own view is fresh, by the store and by its records.
-    pub(super) fn answer(&mut self, case: &Case, at: usize, service: usize) {
+    pub(super) fn answer(&mut self, case: &Case, at: usize) {
+        let service = self.services.len() - 1;
         let Some(mut question) = self.gateways[at].question.take() else {
             return;
         };

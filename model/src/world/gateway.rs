@@ -279,7 +279,8 @@ impl World {
             return;
         };
         let kept = Kept::of_entry(mark);
-        let is_dead = self.is_killed(case, &self.gateways[at].records.0, token, kept);
+        let is_dead = case.has(Rule::RecordsOverEntries)
+            && self.is_killed(case, &self.gateways[at].records.0, token, kept);
         let counts_first = case.has(Rule::CountThenLook);
         let gateway = &mut self.gateways[at];
         let step = match fill.step {

@@ -58,6 +58,10 @@ impl World {
         if self.left.drops > 0 {
             actions.push(Action::DropLog);
         }
+        if self.left.hostile_writes > 0 {
+            let there = (0..self.tokens.len()).filter(|token| case.tokens[*token].is_there);
+            actions.extend(there.flat_map(|token| [Action::PutBack(token), Action::Erase(token)]));
+        }
     }
 
     /// Whether anybody will ask a replica for anything.
@@ -165,6 +169,12 @@ impl World {
         } else {
             self.write(node, Write::Key(token, key));
         }
+    }
+
+    /// Whoever may write to the store may write what he has read there, and make nothing new: entries are sealed.
+    pub(super) fn write_hostile(&mut self, token: usize, key: Key) {
+        self.left.hostile_writes -= 1;
+        self.write(self.primary, Write::Key(token, key));
     }
 
     pub(super) fn append(&mut self, case: &Case, node: usize, records: Vec<Record>) -> Append {
