@@ -688,11 +688,29 @@ async fn replicas_that_will_not_do_are_refused_before_they_are_promoted() {
             open(&primary.config()).await;
             replica.ask(&["CONFIG", "SET", "replica-priority", "100"]).await;
             replica.ask(&["CONFIG", "SET", setting, good]).await;
+            replica.until_info("aof_enabled", |enabled| enabled == "1").await;
         }
         // Whom nobody reaches from here, nobody can ask.
         replica.signal("STOP");
         open(&primary.config()).await;
         replica.signal("CONT");
+        // Nor who is somewhere else from here.
+        let Some(stranger) = RedisServer::start(kind, &["--appendonly", "no"]).await else {
+            return;
+        };
+        let announced = ["--replica-announce-port", &stranger.port.to_string()];
+        let Some(elsewhere) = RedisServer::start(kind, &announced).await else {
+            return;
+        };
+        elsewhere
+            .ask(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])
+            .await;
+        let is_there = async || {
+            let there = format!("port={},state=online", stranger.port);
+            primary.text(&["INFO", "replication"]).await.contains(&there)
+        };
+        patiently(is_there, "its primary has it elsewhere").await;
+        open(&primary.config()).await;
     }
 }
 

@@ -330,6 +330,29 @@ async fn info_of(connection: &MultiplexedConnection) -> Result<String, Trouble> 
     reply::text(info).ok_or_else(|| Trouble::Away("its INFO is no text".into()))
 }
 
+async fn judge_replica(
+    connector: &Connector,
+    demands: &Demands,
+    address: &Address,
+    replication_id: Option<&str>,
+) -> Result<(), Trouble> {
+    let info = async { info_of(&connector.connect(address).await?).await };
+    let info = match tokio::time::timeout(REPLICA, info).await {
+        Ok(Ok(info)) => info,
+        // Who refuses may be another server, at an address that means something else from here.
+        Ok(Err(Trouble::Away(why) | Trouble::Unfit(why))) => return Err(Trouble::Away(why)),
+        Err(_) => return Err(Trouble::Away("it does not answer".into())),
+    };
+    let info = Info(&info);
+    if info.replication_id() != replication_id {
+        return Err(Trouble::Away("another server answers there".into()));
+    }
+    if info.is_never_promoted() {
+        return Ok(());
+    }
+    demands.judge(&info, Role::Any)
+}
+
 impl Purpose {
     /// Whether the replicas will do as well: one that keeps nothing on disk may be promoted and then restart. Each is
     /// asked where its primary says that it is, which may be out of reach from here.
@@ -338,18 +361,10 @@ impl Purpose {
         for (host, port) in primary.replicas() {
             let host = host.to_owned();
             let address = Address { host, port, tls };
+            let replication_id = primary.replication_id().map(str::to_owned);
             let (connector, demands) = (self.connector.clone(), self.demands.clone());
             asked.spawn(async move {
-                let judged = async {
-                    let info = info_of(&connector.connect(&address).await?).await?;
-                    let info = Info(&info);
-                    if info.is_never_promoted() {
-                        return Ok(());
-                    }
-                    demands.judge(&info, Role::Any)
-                };
-                let judged = tokio::time::timeout(REPLICA, judged).await;
-                let judged = judged.unwrap_or_else(|_| Err(Trouble::Away("it does not answer".into())));
+                let judged = judge_replica(&connector, &demands, &address, replication_id.as_deref()).await;
                 (address, judged)
             });
         }
