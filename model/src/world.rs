@@ -1,7 +1,11 @@
 //! The world of one case: its states, what can happen in them, and what that leads to.
 //!
-//! Token services and gateways are the program's own [`Follower`], [`Records`] and [`View`]. Time is ages alone: "now"
-//! stands still at `NOW`, and a tick makes everything older, until it is old.
+//! Here is the whole; below it who acts: the store's `nodes`, token services (`service`), gateways (`gateway`, and
+//! `fallback` where they are cut off from the store), and the `observer`, who knows what was promised to whom. `records`
+//! are what they tell each other.
+//!
+//! Token services and gateways are the program's own `Follower`, `Records` and `View`. Time is ages alone: "now" stands
+//! still at `NOW`, and a tick makes everything older, until it is old.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
