@@ -90,6 +90,12 @@ impl AcceptedJwt {
         self.permissions.scopes.contains(scope)
     }
 
+    /// Its scopes, in the form of RFC 6749 §3.3.
+    pub fn scope(&self) -> String {
+        let scopes: Vec<_> = self.permissions.scopes.iter().map(String::as_str).collect();
+        scopes.join(" ")
+    }
+
     /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
     pub fn is_sender_constrained(&self) -> bool {
         self.permissions.confirmation

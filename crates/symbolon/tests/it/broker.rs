@@ -165,6 +165,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
+            introspection: Some("/introspect".into()),
         }),
         unsplittable: Unsplittable::Refuse,
         id_token: IdToken::Pass,
@@ -177,6 +178,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
     config.token_service = Some(token_service::Config {
         listen,
         source: Source::Broker(settings),
+        callers: config.token_service.take().unwrap().callers,
     });
 }
 
