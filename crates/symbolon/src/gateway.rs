@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::forward::RootsError;
+use crate::introspect;
 use crate::resolve::Resolver;
 
 pub mod authorize;
@@ -38,6 +39,8 @@ pub struct Config {
     pub strip: Vec<String>,
     /// Connections held at once.
     pub max_connections: usize,
+    /// Who is asked about tokens while the store cannot be; none: nobody.
+    pub fallback: Option<introspect::Fallback>,
     /// What is forwarded where.
     pub routes: Vec<Route>,
 }
@@ -53,6 +56,8 @@ pub struct Route {
     pub resource_server: Url,
     /// The certificates (PEM) that its TLS is checked against; none: the system's.
     pub ca: Option<PathBuf>,
+    /// Whose tokens are taken; empty: every issuer's.
+    pub issuers: Vec<String>,
     /// What a token must be for.
     pub audience: Option<String>,
     /// What a token must allow, all of it.

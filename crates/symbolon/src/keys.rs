@@ -11,6 +11,8 @@ use symbolon_core::{
     SignatureLengths, SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
 };
 
+use crate::introspect;
+
 mod fetched;
 
 pub use fetched::{FetchError, Fetched, Location, Metadata, is_loopback, map_to};
@@ -24,8 +26,10 @@ pub struct Config {
     pub profile: Profile,
     /// What it may sign with.
     pub algorithms: Vec<Algorithm>,
-    /// The kind of opaque token its JWTs are split into.
+    /// The kind of opaque token that stands for its JWTs.
     pub tokens: TokenKind,
+    /// How a gateway asks about its phantom tokens; none: it has no others, or no gateway asks.
+    pub introspection: Option<introspect::Config>,
     /// Longest life of a token.
     pub max_lifetime: Duration,
     /// Where its keys come from.
@@ -289,6 +293,7 @@ mod tests {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Salted,
+            introspection: None,
             max_lifetime: Duration::from_secs(600),
             keys: Source::Fetched(Location::Metadata { base: None }),
         };

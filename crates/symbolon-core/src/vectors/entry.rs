@@ -235,6 +235,7 @@ fn kind(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Signature => "signature",
         TokenKind::Salted => "salted",
+        TokenKind::Phantom => "phantom",
     }
 }
 

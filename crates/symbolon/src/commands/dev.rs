@@ -145,6 +145,7 @@ impl Common<'_> {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: self.arguments.kind(),
+            introspection: None,
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::Mint,
         };
@@ -183,11 +184,13 @@ impl Common<'_> {
                 trusted_proxies: Vec::new(),
                 strip: Vec::new(),
                 max_connections: 1_000,
+                fallback: None,
                 routes: vec![gateway::Route {
                     host: None,
                     path: "/".into(),
                     resource_server: Url::parse(&self::audience(self.arguments.api))?,
                     ca: None,
+                    issuers: Vec::new(),
                     audience,
                     scopes,
                     max_authorization: 8_000,
@@ -342,6 +345,7 @@ fn held(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Signature => "the JWS Signature",
         TokenKind::Salted => "the JWS Signature, a dot, 16 random octets",
+        TokenKind::Phantom => "random characters",
     }
 }
 

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use super::table::Table;
 use super::values;
 use crate::admin;
+use crate::introspect::ClientSecret;
 use crate::private_file::{self, ReadError};
 
 /// The deployment secrets, if any are written; the first seals.
@@ -55,6 +56,17 @@ pub(super) fn caller_secret(table: &mut Table<'_, '_>) -> Option<[u8; 32]> {
         return None;
     }
     Some(sha256(secret.as_bytes()))
+}
+
+/// What a client of an authorization server authenticates with.
+pub(super) fn client_secret(table: &mut Table<'_, '_>) -> Option<ClientSecret> {
+    let text = secret_text(table)?;
+    let secret = text.value.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        table.note(text.span, "put the client's secret there");
+        return None;
+    }
+    Some(ClientSecret(Zeroizing::new(secret.to_owned())))
 }
 
 /// What a store's server is given.

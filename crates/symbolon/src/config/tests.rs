@@ -125,6 +125,41 @@ path = "/orders"
 resource_server = "http://orders:3000"
 "#;
 
+/// A gateway of phantom tokens and others, with everything that can be written of it.
+pub(super) const PHANTOM: &str = r#"
+secret = { file = "secret" }
+
+[store]
+kind = "redis"
+url = "rediss://10.0.0.2"
+
+[[issuers]]
+issuer = "https://id.example.com"
+algorithms = ["ES256"]
+tokens = "salted"
+
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["PS256"]
+tokens = "phantom"
+introspection = { endpoint = "http://sso:8080/introspect", client_id = "gw", client_secret = { file = "admin-token" }, max_age = "10s", in_flight = 20, per_second = 50, timeout = "800ms" }
+
+[[issuers]]
+issuer = "https://other.example.org"
+algorithms = ["ES384"]
+tokens = "phantom"
+introspection = {}
+
+[gateway]
+listen = "127.0.0.1:4600"
+fallback = { endpoint = "https://id.example.com/introspect", in_flight = 30, per_second = 90, timeout = "700ms" }
+
+[[gateway.routes]]
+path = "/orders"
+resource_server = "http://orders:3000"
+issuers = ["https://id.example.com", "https://sso.example.org"]
+"#;
+
 pub(super) const ENDPOINT: &str = r#"
 [[issuers]]
 issuer = "https://login.example.net/"
@@ -314,6 +349,7 @@ fn environment(name: &str) -> Option<String> {
         "SYMBOLON_SECRET" => Some(NEXT_SECRET.to_owned()),
         "BAD_SECRET" => Some("0.AAEC".to_owned()),
         "ADMIN_TOKEN" => Some("a+/b".repeat(8) + "=="),
+        "EMPTY" => Some("\n".to_owned()),
         "BAD_TOKEN" => Some("a+/b==".repeat(8)),
         _ => None,
     }
@@ -507,7 +543,7 @@ max_bytes = "512MB"
 [[issuers]]
 issuer = "http://id.example.com"
 algorithms = ["RS256", "RS256"]
-tokens = "phantom"
+tokens = "opaque"
 max_lifetime = "1d"
 
 [[issuers]]
@@ -545,7 +581,7 @@ symbolon.toml:5:8: write "memory", "disk" or "redis"
 symbolon.toml:6:13: write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
 symbolon.toml:9:10: write an https URL: http is for loopback hosts only
 symbolon.toml:10:24: leave it out: it stands in this list already
-symbolon.toml:11:10: "phantom" is not there yet: write "salted" or "signature"
+symbolon.toml:11:10: write "salted", "signature" or "phantom"
 symbolon.toml:12:16: write a duration from "1s" to "8760h", in ms, s, m or h
 symbolon.toml:16:14: in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
 symbolon.toml:19:1: `mode` is missing: write "mint", "endpoint" or "origin"
@@ -618,7 +654,7 @@ fn what_must_be_there_is_missed_at_its_table() {
         r#"
         issuer = "https://login.example.net/realms/acme/" => write an https URL, as "https://id.example.com"
         algorithms = ["EdDSA"] => in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
-        tokens = "signature" => write "salted" or "signature"
+        tokens = "signature" => write "salted", "signature" or "phantom"
         mode = "mint" => write "mint", "endpoint" or "origin"
         listen = "127.0.0.1:4601" => write an IP address and a port, as "127.0.0.1:4600"
         id = "orders-app" => write a client identifier of printable ASCII without ":"
@@ -847,8 +883,8 @@ fn issuers() {
             "https://login.example.net/realms/acme/" => ¦"https://acme@login.example.net"
         write "rfc9068" or "keycloak"
             "rfc9068" => ¦"Keycloak"
-        "phantom" is not there yet: write "salted" or "signature"
-            "salted" => ¦"phantom"
+        write "salted", "signature" or "phantom"
+            "salted" => ¦"opaque"
         write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
             ["EdDSA"] => ["EdDSA", ¦"eddsa"]
             ["EdDSA"] => ["EdDSA", ¦"none"]
@@ -1963,4 +1999,131 @@ fn word() -> impl Strategy<Value = String> {
         proptest::sample::select(lines).prop_map(str::to_owned),
         "[\\[\\]{}=.,\"'\n #\\\\a-z0-9_é-]{1,3}",
     ]
+}
+
+// Issue 6
+#[test]
+fn phantom_tokens_and_whom_the_gateway_asks() {
+    use crate::introspect::{Budget, Caller};
+
+    let config = Folder::new().parse(PHANTOM).unwrap();
+    let [_, sso, other] = &config.issuers[..] else {
+        panic!("three issuers")
+    };
+    let asked = sso.introspection.as_ref().unwrap();
+    assert_eq!(sso.tokens, TokenKind::Phantom);
+    assert_eq!(
+        asked.endpoint.as_ref().unwrap().as_str(),
+        "http://sso:8080/introspect"
+    );
+    assert_eq!(asked.max_age, Duration::from_secs(10));
+    let budget = |in_flight, per_second, millis| Budget {
+        in_flight,
+        per_second,
+        timeout: Duration::from_millis(millis),
+    };
+    assert_eq!(asked.budget, budget(20, 50, 800));
+    let Caller::Client { id, secret } = &asked.caller else {
+        panic!("a client")
+    };
+    assert_eq!((id.as_str(), secret.0.as_str()), ("gw", ADMIN_TOKEN));
+    assert!(!format!("{config:?}").contains(ADMIN_TOKEN));
+
+    let asked = other.introspection.as_ref().unwrap();
+    assert!(asked.endpoint.is_none() && matches!(asked.caller, Caller::Gateway));
+    assert_eq!(
+        (asked.max_age, asked.budget),
+        (Duration::from_secs(30), Budget::DEFAULT)
+    );
+
+    let gateway = config.gateway.unwrap();
+    let fallback = gateway.fallback.unwrap();
+    assert_eq!(fallback.endpoint.as_str(), "https://id.example.com/introspect");
+    assert_eq!(fallback.budget, budget(30, 90, 700));
+    assert_eq!(
+        gateway.routes[0].issuers,
+        ["https://id.example.com", "https://sso.example.org"]
+    );
+}
+
+#[test]
+fn mistakes_about_phantom_tokens() {
+    let folder = Folder::new();
+    folder.refuses_in(
+        PHANTOM,
+        r#"
+        write `client_id` and `client_secret`, or neither to ask a token service of this deployment
+            client_id = "gw",  => client_id = ¦"gw" } #
+            client_id = "gw", client_secret = { file => client_secret = ¦{ file
+        put the client's secret there
+            { file = "admin-token" } => { env = ¦"EMPTY" }
+        write an http or https URL, as "https://id.example.com/introspect"
+            "http://sso:8080/introspect" => ¦"sso:8080"
+        write the URL without user and fragment
+            "http://sso:8080/introspect" => ¦"http://a:b@sso:8080"
+        write a duration from "1s" to "30s", in ms, s, m or h
+            "10s" => ¦"31s"
+            "10s" => ¦"500ms"
+        write a number from 1 to 10000
+            in_flight = 20 => in_flight = ¦0
+        write the `issuer` of one of the [[issuers]]
+            ["https://id.example.com", => [¦"https://id.example.org",
+        write `issuers` with one of tokens = "phantom" at most: a route asks one authorization server
+            ["https://id.example.com", => ¦["https://other.example.org",
+        in square brackets, write an https URL, as "https://id.example.com"
+            issuers = [ => issuers = ¦[] #
+        leave it out: it is for tokens = "phantom"
+            algorithms = ["ES256"] => algorithms = ["ES256"]⏎introspection = ¦{}
+        "#,
+    );
+    let of_all = PHANTOM.replace("issuers = [\"", "# [\"");
+    let [reason] = &folder.reasons(&of_all)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("write `issuers` with one"), "{reason}");
+    let phantom_alone = PHANTOM.replace("tokens = \"salted\"", "tokens = \"phantom\"\nintrospection = {}");
+    let reasons = folder.reasons(&phantom_alone);
+    assert_eq!(reasons[0], "leave it out: no issuer's tokens are in a store");
+    let lacking = PHANTOM.replace("introspection = {}\n", "");
+    let [reason] = &folder.reasons(&lacking)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("`introspection` is missing"), "{reason}");
+    let split = ORIGIN.replace("\"salted\"", "\"phantom\"\nintrospection = {}");
+    let [reason] = &folder.reasons(&split)[..] else {
+        panic!("one reason")
+    };
+    assert!(
+        reason.starts_with("write \"salted\" or \"signature\""),
+        "{reason}"
+    );
+}
+
+/// A gateway that asks other servers about all its tokens shares nothing with another process.
+#[test]
+fn a_gateway_of_phantom_tokens_alone_needs_no_store_and_no_secret() {
+    let text = r#"
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["ES256"]
+tokens = "phantom"
+introspection = { client_id = "gw", client_secret = { file = "admin-token" } }
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+    let folder = Folder::new();
+    let config = folder.parse(text).unwrap();
+    assert!(config.secrets.is_none() && matches!(config.store, store::Config::Memory { .. }));
+    // As a gateway of a token service it has to know that one's secret.
+    let of_ours = text.replace(
+        "{ client_id = \"gw\", client_secret = { file = \"admin-token\" } }",
+        "{}",
+    );
+    let [reason] = &folder.reasons(&of_ours)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("write `secret`"), "{reason}");
+    let config = folder.parse(&format!("secret = {{ file = \"secret\" }}\n{of_ours}"));
+    assert!(matches!(config.unwrap().store, store::Config::Memory { .. }));
 }

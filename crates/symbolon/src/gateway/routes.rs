@@ -132,6 +132,7 @@ mod tests {
             path: path.to_owned(),
             resource_server: "http://127.0.0.1:1".parse().unwrap(),
             ca: None,
+            issuers: Vec::new(),
             audience: None,
             scopes: Vec::new(),
             max_authorization: 8000,

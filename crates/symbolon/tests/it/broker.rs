@@ -155,6 +155,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
         profile: Profile::RFC9068,
         algorithms: vec![Algorithm::Es256],
         tokens: TokenKind::Salted,
+        introspection: None,
         max_lifetime: Duration::from_secs(3600),
         keys: keys::Source::Fetched(Location::Metadata { base: None }),
     }];

@@ -347,6 +347,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
         profile,
         algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
         tokens: TokenKind::Salted,
+        introspection: None,
         max_lifetime: Duration::from_secs(3600),
         keys: keys::Source::Fetched(Location::Metadata {
             base: Some(reached.clone()),

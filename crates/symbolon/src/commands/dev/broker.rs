@@ -83,6 +83,7 @@ impl Common<'_> {
             profile: server.arguments.profile.clone(),
             algorithms: server.arguments.issuer_algorithms.clone(),
             tokens: self.arguments.kind(),
+            introspection: None,
             max_lifetime: MAX_LIFETIME,
             keys: keys::Source::Fetched(Location::Metadata { base: None }),
         };

@@ -32,6 +32,7 @@ async fn dev_shows_one_tokens_way_with_values_that_fit() {
         assert_eq!(shown.signature, signature, "2: what it was split into");
         match kind {
             TokenKind::Signature => assert_eq!(shown.token, signature),
+            TokenKind::Phantom => unreachable!("dev makes none"),
             TokenKind::Salted => {
                 let salt = shown
                     .token

@@ -228,6 +228,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
+            introspection: None,
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::Mint,
         }],
@@ -254,6 +255,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             trusted_proxies: Vec::new(),
             strip: Vec::new(),
             max_connections: 1_000,
+            fallback: None,
             routes: vec![route(api, "/")],
         }),
         admin: Some(admin::Config {
@@ -289,6 +291,7 @@ pub fn route(api: &Api, path: &str) -> gateway::Route {
         path: path.into(),
         resource_server: api.url().parse().unwrap(),
         ca: None,
+        issuers: Vec::new(),
         audience: Some(api.url()),
         scopes: vec![SCOPE.into()],
         max_authorization: 8_000,
