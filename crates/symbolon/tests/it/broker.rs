@@ -15,6 +15,7 @@ use crate::support::{Answer, Deployment, FakeServer, Issuer, canary, eventually,
 
 mod answers;
 mod grants;
+mod introspection;
 mod origin;
 mod requests;
 

@@ -24,7 +24,7 @@ pub use deployment::{
     CALLER, CALLER_SECRET, CLIENT, CLIENT_SECRET, Deployment, EDGE, EDGE_SECRET, FaultyStore, OPERATOR,
     SCOPE, caller, free_port, minting, settings,
 };
-pub use fake_server::FakeServer;
+pub use fake_server::{Asked, FakeServer};
 pub use foreign::{is_there, root};
 pub use gateway::{Second, with_token};
 pub use http::{Answer, form, get, post, request, target};

@@ -218,6 +218,11 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
                 .body(Body::from(body))
                 .unwrap()
         }
+        "introspect" => Response::builder()
+            .header("content-type", "application/json")
+            .header("etag", "\"1\"")
+            .body(Body::from(r#"{ "active":true,"said_by":"the server" }"#))
+            .unwrap(),
         "userinfo" => json(json!({ "sub": "canary-subject-81" })),
         "auth" => Response::builder()
             .status(StatusCode::FOUND)
