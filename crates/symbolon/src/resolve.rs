@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use symbolon_core::{
-    AcceptedJwt, EntryError, EntryKey, OpaqueToken, RecordType, Rejection, Secrets, Stored, Tombstone,
-    UnverifiedJwt,
+    AcceptedJwt, EntryError, EntryKey, OpaqueToken, RecordType, Rejection, Secrets, Stored, TokenKind,
+    Tombstone, UnverifiedJwt,
 };
 
 use crate::clock::Clock;
@@ -18,6 +18,7 @@ use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
 mod look;
+mod own;
 
 pub use look::{Seen, State};
 
@@ -126,7 +127,8 @@ impl Resolver {
         let glued = match look_up(&*self.store, token, &self.secrets).await? {
             LookedUp::Glued(jwt) => jwt,
             LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
-            LookedUp::Absent => return Err(Invalid::Unknown.into()),
+            // What stands whole in the store is told by introspection, to those who may hear it.
+            LookedUp::Absent | LookedUp::Whole(_) => return Err(Invalid::Unknown.into()),
         };
         let jwt = self.issuers.verify(glued, self.clock.now()).await?;
         Ok(self.l1.keep(token, &jwt, &self.secrets))
@@ -184,6 +186,8 @@ pub(crate) enum LookedUp {
     Revoked(Tombstone),
     /// Its other half: the whole, which nobody has verified.
     Glued(UnverifiedJwt),
+    /// The whole of a phantom token, which nobody has verified either.
+    Whole(UnverifiedJwt),
 }
 
 /// Looks a token up, opens what is there and puts the halves together.
@@ -198,9 +202,16 @@ pub(crate) async fn look_up(
         Stored::Absent => return Ok(LookedUp::Absent),
     };
     let half = entry.open(token, secrets).map_err(StoreError::Corrupt)?;
+    if token.kind() == TokenKind::Phantom && !half.is_whole() {
+        return Ok(LookedUp::Absent);
+    }
     let glued = half.glue(token);
     let glued = glued.map_err(|_| StoreError::Corrupt(EntryError::SigningInput))?;
-    Ok(LookedUp::Glued(glued))
+    Ok(if half.is_whole() {
+        LookedUp::Whole(glued)
+    } else {
+        LookedUp::Glued(glued)
+    })
 }
 
 impl From<Invalid> for Unresolved {

@@ -163,10 +163,10 @@ impl Introspection {
     /// (IN-02), nor does what he takes it for (IN-05). In time a token that was revoked and one that never was are one
     /// look-up each. One of another audience is opened and verified as well, the first time: who asks has it already.
     async fn find(&self, text: &str, caller: &Known) -> Result<Option<AcceptedJwt>, Refusal> {
-        let Ok(token) = self.resolver.parse(text) else {
+        let Ok(token) = self.resolver.parse_own(text) else {
             return Ok(None);
         };
-        match self.resolver.resolve(&token).await {
+        match self.resolver.resolve_own(&token).await {
             Ok(jwt) => Ok(Some(jwt).filter(|jwt| caller.may_hear_of(jwt))),
             Err(Unresolved::Unavailable(outage)) => Err(outage.into()),
             Err(Unresolved::Invalid(why)) => {

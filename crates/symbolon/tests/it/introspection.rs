@@ -435,6 +435,110 @@ async fn the_age_is_that_of_the_view_that_was_decided_on() {
     assert_eq!(answer.field("symbolon-view-age"), "900");
 }
 
+// --- Phantom tokens
+
+/// A deployment whose token service makes phantom tokens. Its gateway is not asked here: that is in `gateway/phantom.rs`.
+async fn phantoms() -> Deployment {
+    Deployment::start_with(|config| config.issuers[0].tokens = TokenKind::Phantom).await
+}
+
+// TS-04, TS-16
+#[tokio::test]
+async fn a_phantom_token_is_known_by_introspection_alone() {
+    let deployment = phantoms().await;
+    let (token, other) = (deployment.token().await, deployment.token().await);
+    assert_eq!((token.len(), other.len()), (43, 43), "256 random bits");
+    assert_ne!(token, other);
+    let claims = deployment.introspect(API, &token).await;
+    assert_eq!(
+        (&claims.json()["active"], claims.json()["sub"].as_str()),
+        (&json!(true), Some(CLIENT))
+    );
+    let jwt = deployment.introspect_as(GATEWAY, &token, &[WANTS_JWT]).await;
+    assert_is_private(&jwt, "application/jwt");
+    canary(text(&jwt));
+    let mut payload = payload(text(&jwt));
+    (payload["active"], payload["token_type"]) = (true.into(), "Bearer".into());
+    assert_eq!(payload, claims.json());
+
+    let inactive = inactive(&deployment.introspect(API, &base64url::encode(&[7; 32])).await);
+    for no_token in [text(&jwt), &token[1..], &token.replace(&token[..1], "~"), "x"] {
+        let answer = deployment.introspect_as(GATEWAY, no_token, &[WANTS_JWT]).await;
+        assert_eq!(self::inactive(&answer), inactive);
+    }
+    deployment.clock.advance(Duration::from_secs(600));
+    assert_eq!(
+        self::inactive(&deployment.introspect(API, &token).await),
+        inactive,
+        "expired"
+    );
+}
+
+// RV-01, RV-06, RFC 7009
+#[tokio::test]
+async fn a_phantom_token_is_revoked_as_any_other() {
+    let deployment = phantoms().await;
+    let by_client = deployment.token().await;
+    assert_eq!(deployment.revoke(&by_client).await.status, 200);
+    let by_operator = deployment.token().await;
+    assert_eq!(
+        operator(&deployment, &[("token", &by_operator)]).await.status,
+        200
+    );
+    let by_jti = deployment.token().await;
+    let jti = deployment.introspect(API, &by_jti).await.json()["jti"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    canary(&jti);
+    assert_eq!(operator(&deployment, &[("jti", &jti)]).await.status, 200);
+    let by_subject = deployment.token().await;
+    assert_eq!(operator(&deployment, &[("sub", CLIENT)]).await.status, 200);
+    for token in [&by_client, &by_operator, &by_jti, &by_subject] {
+        inactive(&deployment.introspect(API, token).await);
+        inactive(&deployment.introspect_as(GATEWAY, token, &[WANTS_JWT]).await);
+    }
+    assert_eq!(
+        deployment.introspect(API, &deployment.token().await).await.json()["active"],
+        true
+    );
+    let kinds =
+        |records: &[symbolon_core::Record]| records.iter().map(|record| record.kind).collect::<Vec<_>>();
+    let log = crate::revocation::log(&deployment).await;
+    let (token, jti) = (symbolon_core::RecordType::Token, symbolon_core::RecordType::Jti);
+    assert_eq!(kinds(&log)[..5], [token, jti, token, jti, jti]);
+}
+
+// IN-00: it is kept nowhere but in the store.
+#[tokio::test]
+async fn an_outage_is_no_word_on_a_phantom_token() {
+    let deployment = phantoms().await;
+    let token = deployment.token().await;
+    assert_eq!(deployment.introspect(API, &token).await.json()["active"], true);
+    deployment.store.set_down(true);
+    assert_is_later(&deployment.introspect(API, &token).await);
+    deployment.store.set_down(false);
+    assert_eq!(deployment.introspect(API, &token).await.json()["active"], true);
+}
+
+// An operator sees of it what he sees of others.
+#[tokio::test]
+async fn a_phantom_token_can_be_looked_up() {
+    let deployment = phantoms().await;
+    let token = deployment.token().await;
+    let look = async || {
+        let authorization = format!("Bearer {}", crate::support::OPERATOR);
+        let fields = [("authorization", authorization.as_str())];
+        post(deployment.admin, "/lookup", &fields, &form(&[("token", &token)]))
+            .await
+            .json()["state"]
+            .clone()
+    };
+    assert_eq!(look().await, "live");
+    assert_eq!(deployment.revoke(&token).await.status, 200);
+    assert_eq!(look().await, "revoked");
+}
+
 // --- Around it
 
 #[tokio::test]

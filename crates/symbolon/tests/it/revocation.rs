@@ -738,7 +738,7 @@ async fn assert_is_refused_by_the_gateway(deployment: &Deployment, token: &str) 
 }
 
 /// All records that were appended, in order.
-async fn log(deployment: &Deployment) -> Vec<Record> {
+pub async fn log(deployment: &Deployment) -> Vec<Record> {
     let round = deployment
         .store
         .follow(Mark::default(), Duration::ZERO)
