@@ -83,8 +83,8 @@ impl Gateway {
     /// A gateway that decides by `resolver`. Fails if a route's certificates cannot be had.
     pub fn new(config: Config, resolver: Arc<Resolver>) -> Result<Self, RootsError> {
         Ok(Self {
+            routes: Routes::new(config.routes, |issuers| resolver.scope(issuers))?,
             resolver,
-            routes: Routes::new(config.routes)?,
             realm: config.realm,
             trusted_proxies: config.trusted_proxies,
             strip: config.strip.iter().filter_map(|name| name.parse().ok()).collect(),

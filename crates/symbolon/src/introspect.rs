@@ -3,8 +3,21 @@
 use std::fmt;
 use std::time::Duration;
 
+use symbolon_core::{OpaqueToken, UnixTime, UnverifiedJwt};
 use url::Url;
 use zeroize::Zeroizing;
+
+use crate::keys;
+use crate::metrics::Kind;
+use crate::shared::Shared;
+
+mod answer;
+mod fallback;
+mod gate;
+mod server;
+
+pub(crate) use fallback::Lender;
+use server::Server;
 
 /// How an issuer's phantom tokens are introspected (RFC 7662).
 #[derive(Clone, Debug)]
@@ -57,6 +70,92 @@ pub struct Budget {
     pub timeout: Duration,
 }
 
+/// Why a server said nothing of a token. It is never the token's fault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AskError {
+    /// More has been asked than the budget allows.
+    OverBudget,
+    /// It has failed too often, and is left alone for a moment.
+    Resting,
+    /// It cannot be reached, or broke off.
+    Unreachable(String),
+    /// It did not answer in time.
+    Timeout,
+    /// It answered with that status.
+    Status(u16),
+    /// It answered with what is no answer.
+    Malformed(&'static str),
+    /// It said that the token is active, and gave no JWT.
+    ClaimsOnly,
+    /// The issuer's metadata do not say where to ask.
+    Metadata(String),
+    /// It does not say how old its view of the revocation log is, or that is too old.
+    OldView,
+}
+
+/// The authorization servers of all issuers of phantom tokens.
+#[derive(Default)]
+pub struct Introspection {
+    phantom: Vec<Phantom>,
+}
+
+/// One of them.
+pub(crate) struct Phantom {
+    pub(crate) issuer: String,
+    max_age: Duration,
+    server: Server,
+}
+
+/// Whose phantom token it may be, as a place among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Asked(usize);
+
+impl Introspection {
+    /// Asks about the phantom tokens of these issuers. Fails if a server could never be asked.
+    pub fn of<'a>(
+        issuers: impl IntoIterator<Item = &'a keys::Config>,
+        shared: &Shared,
+    ) -> Result<Self, String> {
+        let of_issuer = |issuer: &keys::Config| {
+            let settings = issuer.introspection.as_ref()?;
+            let endpoint = settings.endpoint.as_ref().ok_or(issuer.issuer.as_str());
+            let server = Server::new(Kind::Phantom, endpoint, &settings.caller, settings.budget, shared);
+            Some(server.map(|server| Phantom {
+                issuer: issuer.issuer.clone(),
+                max_age: settings.max_age,
+                server,
+            }))
+        };
+        let phantom = issuers
+            .into_iter()
+            .filter_map(of_issuer)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { phantom })
+    }
+
+    /// The one that has the tokens of one of these issuers; of every one if there are none.
+    pub(crate) fn of_issuers(&self, issuers: &[String]) -> Option<Asked> {
+        let is_named = |phantom: &Phantom| issuers.is_empty() || issuers.contains(&phantom.issuer);
+        self.phantom.iter().position(is_named).map(Asked)
+    }
+
+    pub(crate) fn at(&self, asked: Asked) -> &Phantom {
+        &self.phantom[asked.0]
+    }
+}
+
+impl Phantom {
+    /// The JWT that a token stands for, which nobody has verified; none if it stands for nothing.
+    pub(crate) async fn ask(&self, token: &OpaqueToken) -> Result<Option<UnverifiedJwt>, AskError> {
+        Ok(self.server.ask(token).await?.jwt)
+    }
+
+    /// Until when an answer is good that was asked for at that time.
+    pub(crate) fn good_until(&self, asked_at: UnixTime) -> UnixTime {
+        asked_at.plus(self.max_age)
+    }
+}
+
 /// Longest time for which an answer is good.
 pub const MAX_AGE: Duration = Duration::from_secs(30);
 
@@ -74,3 +173,25 @@ impl fmt::Debug for ClientSecret {
         f.write_str("ClientSecret(..)")
     }
 }
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OverBudget => f.write_str("more tokens were to be introspected than the budget allows"),
+            Self::Resting => f.write_str("the server failed too often, and is left alone for a moment"),
+            Self::Unreachable(error) => write!(f, "the server cannot be asked: {error}"),
+            Self::Timeout => f.write_str("the server did not answer in time"),
+            Self::Status(status) => write!(f, "the server answered {status}"),
+            Self::Malformed(what) => write!(f, "the server cannot be understood: {what}"),
+            Self::ClaimsOnly => {
+                f.write_str("the server says what the token says, and gives no JWT that could be forwarded")
+            }
+            Self::Metadata(error) => write!(f, "where to ask is not known: {error}"),
+            Self::OldView => {
+                f.write_str("the server does not say that its view of the revocation log is fresh")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AskError {}

@@ -21,6 +21,7 @@ pub mod revocations;
 pub mod revoke;
 pub mod shared;
 
+mod flights;
 mod form;
 pub mod forward;
 pub mod http;

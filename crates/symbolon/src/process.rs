@@ -80,7 +80,12 @@ impl Process {
         let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
         let shared = Shared::new(issuers, store, config.revocations, secrets, clock);
-        let resolver = Arc::new(Resolver::new(config.cache, &shared));
+        let fallback = config
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.fallback.as_ref());
+        let resolver = Resolver::new(config.cache, &shared).asking(fallback, &shared);
+        let resolver = Arc::new(resolver.map_err(StartError)?);
         let writes =
             config.token_service.is_some() || config.admin.as_ref().is_some_and(admin::Config::has_operators);
         let token_service = match config.token_service.map(|settings| {

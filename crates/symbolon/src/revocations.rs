@@ -238,6 +238,11 @@ impl Revocations {
         (view == View::Fresh && !self.clock_is_wrong()).then_some(age)
     }
 
+    /// How old the view of the log may be to be fresh (S).
+    pub fn detect(&self) -> Duration {
+        self.config.detect
+    }
+
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
     pub fn kills(&self, jwt: &VerifiedJwt, key: EntryKey) -> Option<RecordType> {
         if self.held.had_none() {

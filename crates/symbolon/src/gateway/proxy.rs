@@ -52,7 +52,7 @@ impl Gateway {
             headers: request.headers(),
             query: request.uri().query(),
         };
-        let jwt = match self.authorize(&credentials, &target.route).await {
+        let jwt = match self.authorize(&credentials, &target.route, &target.scope).await {
             Ok(jwt) => jwt,
             Err(denied) => {
                 log_denial(&denied, &target.route.path);
