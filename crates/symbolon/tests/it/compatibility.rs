@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::json;
 use symbolon::clock::Clock as _;
 use symbolon::config::Config;
 use symbolon::keys::{self, Location};
@@ -14,7 +15,8 @@ use url::Url;
 
 use crate::servers::{API, SCOPE, access_token, refresh_token, verified};
 use crate::support::{
-    Browser, Deployment, Keycloak, Library, OauthClients, OidcProvider, canary, eventually, free_port,
+    Browser, CALLER, Deployment, Keycloak, Library, OauthClients, OidcProvider, SECRET, caller, canary,
+    eventually, free_port,
 };
 
 mod table;
@@ -200,7 +202,7 @@ impl Fronted {
             Mode::Endpoint => table.fails(
                 column,
                 Flow::Discovery,
-                "The metadata are the server's, which knows of no broker: clients are told its three endpoints.",
+                "The metadata are the server's, which knows of no broker: clients are told its four endpoints.",
             ),
         }
 
@@ -252,6 +254,26 @@ impl Fronted {
                 "The server refuses tokens that have an audience there, and without one it gives no JWT.";
             table.fails(column, Flow::Userinfo, why);
         }
+
+        let ours = clients.confidential(CALLER);
+        let told = ours.introspect(&token).await.unwrap();
+        assert_eq!(
+            (&told["active"], &told["client_id"]),
+            (&json!(true), &json!("web"))
+        );
+        assert!(told["sub"].is_string() && told["iss"] == self.issuer);
+        assert_eq!(
+            ours.introspect(&refresh_token(&first)).await.unwrap(),
+            json!({ "active": false })
+        );
+        // The server knows its refresh tokens, and has never heard of an opaque token.
+        let known = web.introspect(&refresh_token(&first)).await.unwrap();
+        assert_eq!(
+            (&known["active"], &known["client_id"]),
+            (&json!(true), &json!("web"))
+        );
+        assert_eq!(web.introspect(&token).await.unwrap(), json!({ "active": false }));
+        table.works(column, Flow::Introspection);
 
         let second = web.refresh(&refresh_token(&first)).await;
         let next = access_token(&second);
@@ -382,7 +404,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             max_grant_lifetime: Duration::from_secs(30 * 24 * 3600),
             trusted_proxies: Vec::new(),
         }),
-        callers: Vec::new(),
+        callers: vec![caller(CALLER, SECRET, API, false)],
     });
     let route = &mut config.gateway.as_mut().unwrap().routes[0];
     route.audience = Some(API.into());
