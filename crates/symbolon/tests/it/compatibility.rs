@@ -33,6 +33,14 @@ struct Server {
     has_at_hash: bool,
     /// Whether it tells who a user is for a token that an API takes too.
     has_userinfo: bool,
+    /// Which client hears from it about Alice's tokens: of the JWT, if it is in that one's `aud`; else of its own refresh
+    /// token, as such a JWT is none of its business.
+    introspects: (&'static str, Of),
+}
+
+enum Of {
+    Jwt,
+    RefreshToken,
 }
 
 const KEYCLOAK: Server = Server {
@@ -41,6 +49,7 @@ const KEYCLOAK: Server = Server {
     machines: &["service", "es", "at-jwt"],
     has_at_hash: true,
     has_userinfo: true,
+    introspects: ("exchange", Of::Jwt),
 };
 
 const OIDC_PROVIDER: Server = Server {
@@ -49,6 +58,7 @@ const OIDC_PROVIDER: Server = Server {
     machines: &["service", "es"],
     has_at_hash: false,
     has_userinfo: false,
+    introspects: ("web", Of::RefreshToken),
 };
 
 #[tokio::test]
@@ -266,13 +276,20 @@ impl Fronted {
             ours.introspect(&refresh_token(&first)).await.unwrap(),
             json!({ "active": false })
         );
-        // The server knows its refresh tokens, and has never heard of an opaque token.
-        let known = web.introspect(&refresh_token(&first)).await.unwrap();
+        // The server speaks of what it has issued itself, and has never heard of an opaque token.
+        let (stranger, of) = &self.server.introspects;
+        let stranger = clients.confidential(stranger);
+        let its_own = match of {
+            Of::Jwt => self.last_jwt(),
+            Of::RefreshToken => refresh_token(&first),
+        };
+        let known = stranger.introspect(&its_own).await.unwrap();
         assert_eq!(
             (&known["active"], &known["client_id"]),
             (&json!(true), &json!("web"))
         );
-        assert_eq!(web.introspect(&token).await.unwrap(), json!({ "active": false }));
+        let unknown = stranger.introspect(&token).await.unwrap();
+        assert_eq!(unknown, json!({ "active": false }));
         table.works(column, Flow::Introspection);
 
         let second = web.refresh(&refresh_token(&first)).await;
@@ -345,15 +362,18 @@ impl Fronted {
             assert_eq!((status, received.len()), (401, before));
             return false;
         }
-        let authorization = received.last().unwrap().headers["authorization"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let jwt = authorization.strip_prefix("Bearer ").unwrap();
-        canary(jwt);
+        let jwt = self.last_jwt();
+        canary(&jwt);
         assert_ne!(jwt, token);
-        verified(&self.issuer, jwt).await;
+        verified(&self.issuer, &jwt).await;
         true
+    }
+
+    /// The JWT that the API got last.
+    fn last_jwt(&self) -> String {
+        let received = self.deployment.api.received().pop().unwrap();
+        let authorization = received.headers["authorization"].to_str().unwrap();
+        authorization.strip_prefix("Bearer ").unwrap().to_owned()
     }
 }
 

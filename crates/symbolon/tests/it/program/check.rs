@@ -127,10 +127,23 @@ fn check_says_what_a_right_file_is_and_what_to_think_of() {
         "[gateway]",
         "[gateway]\ntrusted_proxies = [\"10.0.0.0/8\", \"::/0\"]",
     );
-    let said = check(&endpoint);
+    let secret = folder.path().join("caller-secret");
+    fs::write(&secret, "canary-caller-secret-0123456789-abcdef").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    canary("canary-caller-secret-0123456789-abcdef");
+    let caller = |id: &str, jwt: bool| {
+        format!(
+            "[[token_service.callers]]\nid = \"{id}\"\nsecret = {{ file = \"caller-secret\" }}\n\
+             audiences = [\"a\", \"b\"]\njwt = {jwt}\n"
+        )
+    };
+    let callers = format!("{}{}[gateway]", caller("orders-api", false), caller("edge", true));
+    let said = check(&endpoint.replace("[gateway]", &callers));
     for said_of in [
         "token service (broker, endpoint), gateway with 1 route, admin\n",
-        "note   with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server",
+        "\ncaller orders-api\n       hears the claims of tokens for a, b\n",
+        "\ncaller edge\n       hears the claims of tokens for a, b, and has their JWTs\n",
+        "note   with mode = \"endpoint\", authorization and logout stay at the authorization server",
         "note   ID tokens are left out",
         "note   the gateway believes everybody's X-Forwarded-*",
         "note   route api.example.com/orders has no `audience`",
