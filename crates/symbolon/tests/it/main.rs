@@ -15,6 +15,7 @@ mod flow;
 mod gateway;
 mod keys;
 mod lookup;
+mod phantom;
 mod program;
 #[cfg(feature = "redis")]
 mod redis;
