@@ -1,5 +1,6 @@
 //! Phantom tokens: the gateway asks the authorization server about them.
 
+mod fallback;
 mod faults;
 mod routes;
 
