@@ -93,6 +93,12 @@ impl AcceptedJwt {
         self.permissions.scopes.contains(scope)
     }
 
+    /// Its scopes, in the form of RFC 6749 §3.3.
+    pub fn scope(&self) -> String {
+        let scopes: Vec<_> = self.permissions.scopes.iter().map(String::as_str).collect();
+        scopes.join(" ")
+    }
+
     /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
     pub fn is_sender_constrained(&self) -> bool {
         self.permissions.confirmation
@@ -140,7 +146,12 @@ impl Keeper {
     ) -> KeptJwt {
         let nonce = self.nonces.fetch_add(1, Ordering::Relaxed);
         let is_phantom = token.kind() == TokenKind::Phantom;
-        let text = if is_phantom { jwt.expose() } else { jwt.signing_input() }.as_bytes();
+        let text = if is_phantom {
+            jwt.expose()
+        } else {
+            jwt.signing_input()
+        }
+        .as_bytes();
         // With room for the tag: a copy that grows leaves another one behind, which nobody clears.
         let mut sealed = Zeroizing::new(Vec::with_capacity(text.len() + TAG_OCTETS));
         sealed.extend_from_slice(text);

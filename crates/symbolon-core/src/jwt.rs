@@ -205,7 +205,8 @@ mod tests {
     fn of_a_split_token_only_the_jwt_with_its_signature_is_taken() {
         let signature = "EwIaRgq4go4R2M2z7AADywZ2ToxG4gDMoG4SQ1X3GJ0";
         let introspected = |jwt: &str, token: &OpaqueToken| {
-            UnverifiedJwt::introspected(Zeroizing::new(jwt.to_owned()), token).map(|jwt| jwt.glued().unwrap().0)
+            UnverifiedJwt::introspected(Zeroizing::new(jwt.to_owned()), token)
+                .map(|jwt| jwt.glued().unwrap().0)
         };
         let jwt = format!("e30.e31.{signature}");
         let salted = format!("{signature}.AAAAAAAAAAAAAAAAAAAAAA");

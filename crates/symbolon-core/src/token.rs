@@ -61,6 +61,8 @@ pub enum TokenError {
 
 /// Longest phantom token that is taken, in characters.
 pub const MAX_PHANTOM: usize = 1400;
+/// Octets of a phantom token that a token service of ours makes up.
+const MADE_UP_OCTETS: usize = 32;
 /// Octets of the salt in a salted token.
 const SALT_OCTETS: usize = 16;
 
@@ -113,6 +115,29 @@ impl OpaqueToken {
             signature: 0,
             text: self.text.clone(),
         }
+    }
+
+    /// A phantom token that nobody can guess, and in which nothing can be read (TS-04).
+    pub(crate) fn made_up() -> Self {
+        let octets = Zeroizing::new(crypto::random::<MADE_UP_OCTETS>());
+        Self {
+            signature: 0,
+            text: Zeroizing::new(base64url::encode(&*octets)),
+        }
+    }
+
+    /// Reads a phantom token of a token service of ours: nothing is looked up that is none.
+    pub fn parse_made_up(text: &str) -> Result<Self, TokenError> {
+        if text.len() != base64url::encoded_len(MADE_UP_OCTETS) {
+            return Err(TokenError::Length);
+        }
+        if !base64url::is_alphabet(text) {
+            return Err(TokenError::Alphabet);
+        }
+        if !base64url::is_canonical(text) {
+            return Err(TokenError::NotCanonical);
+        }
+        Self::parse_phantom(text)
     }
 
     /// The token that a client gets for a JWT with that JWS Signature; a salt is fresh each time. A phantom token is
@@ -303,7 +328,10 @@ mod tests {
             assert_eq!(token.signature(), "");
         }
         let token = OpaqueToken::parse_phantom(KNOWN).unwrap();
-        assert_eq!(token.entry_key(), KNOWN.parse::<OpaqueToken>().unwrap().entry_key());
+        assert_eq!(
+            token.entry_key(),
+            KNOWN.parse::<OpaqueToken>().unwrap().entry_key()
+        );
         for text in ["", "=", "a=b", "a b", "a\n", "a,b", "é", &format!("{longest}a")] {
             assert_eq!(OpaqueToken::parse_phantom(text).unwrap_err(), TokenError::Phantom);
         }
@@ -311,6 +339,20 @@ mod tests {
             OpaqueToken::issue(KNOWN, TokenKind::Phantom).unwrap_err(),
             TokenError::Phantom
         );
+    }
+
+    // GW-02
+    #[test]
+    fn a_phantom_token_of_ours_has_one_form() {
+        let token = OpaqueToken::made_up();
+        assert_eq!(
+            OpaqueToken::parse_made_up(token.expose()).unwrap().entry_key(),
+            token.entry_key()
+        );
+        let refused = |text: &str| OpaqueToken::parse_made_up(text).unwrap_err();
+        assert_eq!(refused(&KNOWN[1..]), TokenError::Length);
+        assert_eq!(refused(&KNOWN.replace('E', "+")), TokenError::Alphabet);
+        assert_eq!(refused(&KNOWN.replace("J0", "J1")), TokenError::NotCanonical);
     }
 
     #[test]

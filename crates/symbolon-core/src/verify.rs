@@ -407,7 +407,7 @@ impl VerifiedJwt {
 impl OpenEntry {
     /// Whether `jwt` is what it was split from.
     pub fn is_half_of(&self, jwt: &VerifiedJwt) -> bool {
-        self.signing_input() == jwt.jwt.signing_input()
+        !self.is_whole() && self.text() == jwt.jwt.signing_input()
     }
 }
 

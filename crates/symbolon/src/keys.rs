@@ -7,8 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use symbolon_core::{
-    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, Rejected, Rejection,
-    SignatureLengths, SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
+    Algorithm, IssuerPolicy, JwkSet, JwkSetError, OpaqueToken, Policy, Profile, Provenance, Rejected,
+    Rejection, SignatureLengths, SkipReason, TokenError, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
 };
 
 use crate::introspect;
@@ -185,6 +185,28 @@ impl Issuers {
             .map(|(config, _)| config.max_lifetime)
             .max()
             .unwrap_or_default()
+    }
+
+    /// Whether the token service here makes phantom tokens.
+    pub fn mint_phantoms(&self) -> bool {
+        self.phantoms().any(|config| config.keys == Source::Mint)
+    }
+
+    /// Reads a token of any issuer, whichever kind it is; where a text can be of both, one that is split.
+    pub fn parse_own(&self, text: &str) -> Result<OpaqueToken, TokenError> {
+        let split = OpaqueToken::parse(text, &self.policy().lengths);
+        if split.is_ok() || self.phantoms().next().is_none() {
+            split
+        } else if self.phantoms().all(|config| config.keys == Source::Mint) {
+            OpaqueToken::parse_made_up(text)
+        } else {
+            OpaqueToken::parse_phantom(text)
+        }
+    }
+
+    fn phantoms(&self) -> impl Iterator<Item = &Config> {
+        self.configs()
+            .filter(|config| config.tokens == TokenKind::Phantom)
     }
 
     /// The issuers as configured.

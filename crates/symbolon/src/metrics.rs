@@ -21,6 +21,7 @@ pub struct Metrics {
     issued: Counter,
     id_tokens: Family<IdToken, Counter>,
     revoked: Counter,
+    introspections: Family<Introspection, Counter>,
     now: Now,
 }
 
@@ -59,6 +60,11 @@ struct Operation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct IdToken {
     policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Introspection {
+    outcome: &'static str,
 }
 
 /// Where what belongs to a token comes from.
@@ -111,6 +117,7 @@ impl Metrics {
             issued: Counter::default(),
             id_tokens: Family::default(),
             revoked: Counter::default(),
+            introspections: Family::default(),
             now: Now::default(),
             registry: Registry::default(),
         };
@@ -157,6 +164,12 @@ impl Metrics {
             metrics.id_tokens.clone(),
         );
         registry.register("revocations", "Revocations acknowledged", metrics.revoked.clone());
+        registry.register(
+            "introspections",
+            "Introspections answered here, by outcome: the token is active or inactive, the request was refused, or nobody \
+             could say (unavailable)",
+            metrics.introspections.clone(),
+        );
         registry.register("cache_tokens", "Tokens in the cache", cached);
         registry.register_with_unit("cache", "What the cache takes", Unit::Bytes, cache_bytes);
         registry.register("records", "Records of the revocation log that are held", records);
@@ -220,6 +233,13 @@ impl Metrics {
     /// A revocation was acknowledged.
     pub fn revoked(&self) {
         self.revoked.inc();
+    }
+
+    /// Somebody asked about a token, and this came of it.
+    pub fn introspected(&self, outcome: &'static str) {
+        self.introspections
+            .get_or_create(&Introspection { outcome })
+            .inc();
     }
 
     /// All of it, in the text format of `OpenMetrics` 1.0.

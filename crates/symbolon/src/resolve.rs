@@ -20,6 +20,7 @@ use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
 mod look;
+mod own;
 
 pub use look::{Seen, State};
 
@@ -235,7 +236,8 @@ impl Resolver {
                     return Ok(self.l1.keep(jwt.expires_at(), token, &jwt, &self.secrets));
                 }
                 LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
-                LookedUp::Absent => {}
+                // What stands whole in the store is told by introspection, to those who may hear it.
+                LookedUp::Absent | LookedUp::Whole(_) => {}
             }
         }
         match scope.phantom {
@@ -398,6 +400,8 @@ pub(crate) enum LookedUp {
     Revoked(Tombstone),
     /// Its other half: the whole, which nobody has verified.
     Glued(UnverifiedJwt),
+    /// The whole of a phantom token, which nobody has verified either.
+    Whole(UnverifiedJwt),
 }
 
 /// Looks a token up, opens what is there and puts the halves together.
@@ -412,9 +416,16 @@ pub(crate) async fn look_up(
         Stored::Absent => return Ok(LookedUp::Absent),
     };
     let half = entry.open(token, secrets).map_err(StoreError::Corrupt)?;
+    if token.kind() == TokenKind::Phantom && !half.is_whole() {
+        return Ok(LookedUp::Absent);
+    }
     let glued = half.glue(token);
     let glued = glued.map_err(|_| StoreError::Corrupt(EntryError::SigningInput))?;
-    Ok(LookedUp::Glued(glued))
+    Ok(if half.is_whole() {
+        LookedUp::Whole(glued)
+    } else {
+        LookedUp::Glued(glued)
+    })
 }
 
 impl From<Invalid> for Unresolved {

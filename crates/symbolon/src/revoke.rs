@@ -87,7 +87,7 @@ impl Revoker {
     /// Looks at a token that is to be revoked.
     pub async fn find(&self, token: &OpaqueToken) -> Result<Found, Outage> {
         let glued = match look_up(&*self.store, token, &self.secrets).await {
-            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Glued(jwt) | LookedUp::Whole(jwt)) => jwt,
             Ok(LookedUp::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
             Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
@@ -190,7 +190,7 @@ impl Revoker {
 
     /// Reads what somebody presents for revocation.
     pub fn parse(&self, text: &str) -> Option<OpaqueToken> {
-        OpaqueToken::parse(text, &self.issuers.policy().lengths).ok()
+        self.issuers.parse_own(text).ok()
     }
 
     /// Reads what an operator presents: also what could be a phantom token, where there are any. What is known of one

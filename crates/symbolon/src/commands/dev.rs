@@ -149,7 +149,11 @@ impl Common<'_> {
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::Mint,
         };
-        let token_service = token_service::Config { listen, source };
+        let token_service = token_service::Config {
+            listen,
+            source,
+            callers: Vec::new(),
+        };
         self.settings(issuer, token_service, Some(api), vec![SCOPE.into()])
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use symbolon_core::{Secret, SecretError, Secrets};
+use symbolon_core::{Secret, SecretError, Secrets, sha256};
 use toml_span::Spanned;
 use zeroize::Zeroizing;
 
@@ -42,6 +42,20 @@ pub(super) fn admin_token(table: &mut Table<'_, '_>) -> Option<admin::Token> {
         return None;
     }
     Some(admin::Token(Zeroizing::new(token.to_owned())))
+}
+
+/// The hash of what a caller of the token service authenticates with, long enough that nobody guesses it from that.
+pub(super) fn caller_secret(table: &mut Table<'_, '_>) -> Option<[u8; 32]> {
+    let text = secret_text(table)?;
+    let secret = text.value.trim_end_matches(['\r', '\n']);
+    if secret.len() < 32 || !secret.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        table.note(
+            text.span,
+            "put a secret of at least 32 printable characters there, as `symbolon keys client` makes them",
+        );
+        return None;
+    }
+    Some(sha256(secret.as_bytes()))
 }
 
 /// What a client of an authorization server authenticates with.

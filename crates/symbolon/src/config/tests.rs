@@ -171,7 +171,18 @@ mode = "endpoint"
 listen = "127.0.0.1:4601"
 issuer = "https://login.example.net/"
 authorization_server = "http://10.0.0.7"
-paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" }
+paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me", introspection = "/oauth/ask" }
+
+[[token_service.callers]]
+id = "orders-api"
+secret = { env = "ADMIN_TOKEN" }
+audiences = ["https://api.example.com/orders"]
+
+[[token_service.callers]]
+id = "edge"
+secret = { file = "admin-token" }
+audiences = ["orders", "bills"]
+jwt = true
 
 [gateway]
 listen = "127.0.0.1:4600"
@@ -1102,7 +1113,10 @@ fn every_field_of_a_broker_is_read() {
     let broker = self::broker(folder.parse(ENDPOINT).unwrap());
     assert_eq!(broker.issuer, "https://login.example.net/");
     assert_eq!(broker.authorization_server.as_str(), "http://10.0.0.7/");
-    assert_eq!(places(&broker), ["/oauth/token", "/oauth/revoke", "/oauth/me"]);
+    assert_eq!(
+        places(&broker),
+        ["/oauth/token", "/oauth/revoke", "/oauth/me", "/oauth/ask"]
+    );
 }
 
 #[test]
@@ -1115,7 +1129,7 @@ fn what_may_be_left_out_of_a_broker_has_a_default() {
     };
     let broker = without(ENDPOINT, &["authorization_server", "paths"]);
     assert_eq!(broker.authorization_server.as_str(), "https://login.example.net/");
-    assert_eq!(places(&broker), ["/token", "/revoke", "/userinfo"]);
+    assert_eq!(places(&broker), ["/token", "/revoke", "/userinfo", "/introspect"]);
     assert_eq!(
         (broker.unsplittable, broker.id_token),
         (Unsplittable::Refuse, IdToken::Pass)
@@ -1146,11 +1160,87 @@ fn broker(config: Config) -> broker::Config {
     }
 }
 
-fn places(broker: &broker::Config) -> [&str; 3] {
+fn places(broker: &broker::Config) -> [&str; 4] {
     let Mode::Endpoint(places) = &broker.mode else {
         panic!("at paths of its own")
     };
-    [&places.token, &places.revocation, &places.userinfo].map(|path| path.as_deref().unwrap())
+    [
+        &places.token,
+        &places.revocation,
+        &places.userinfo,
+        &places.introspection,
+    ]
+    .map(|path| path.as_deref().unwrap())
+}
+
+// IN-00
+#[test]
+fn callers_are_read_with_the_hash_of_their_secret() {
+    let role = Folder::new().parse(ENDPOINT).unwrap().token_service.unwrap();
+    let [orders, edge] = &role.callers[..] else {
+        panic!("two callers")
+    };
+    let hash = symbolon_core::sha256(ADMIN_TOKEN.as_bytes());
+    let in_environment = symbolon_core::sha256(environment("ADMIN_TOKEN").unwrap().as_bytes());
+    assert_eq!(
+        (orders.id.as_str(), orders.secret_sha256),
+        ("orders-api", in_environment)
+    );
+    assert_eq!(orders.audiences, ["https://api.example.com/orders"]);
+    assert_eq!((edge.id.as_str(), edge.secret_sha256), ("edge", hash));
+    assert_eq!(edge.audiences, ["orders", "bills"]);
+    assert_eq!((orders.jwt, edge.jwt), (false, true));
+    assert!(!format!("{role:?}").contains("secret"));
+    let role = Folder::new().parse(MINIMAL).unwrap().token_service.unwrap();
+    assert!(role.callers.is_empty());
+}
+
+// IN-00
+#[test]
+fn callers() {
+    let folder = Folder::new();
+    folder.refuses_in(
+        ENDPOINT,
+        r#"
+        write another `id`: a caller has this one already
+            "edge" => ¦"orders-api"
+        write another `id`: gateways are known by this one
+            "edge" => ¦"gateway"
+        write a client identifier of printable ASCII without ":"
+            "edge" => ¦"edge:1"
+        `id` is missing: write a client identifier of printable ASCII without ":"
+            [[token_service.callers]]⏎id = "edge" => ¦[[token_service.callers]]
+        `secret` is missing: write { file = "…" } or { env = "…" }
+            [[token_service.callers]]⏎id = "edge"⏎secret = { file = "admin-token" } => ¦[[token_service.callers]]⏎id = "edge"
+        write { file = "…" } or { env = "…" }
+            { file = "admin-token" } => ¦"a secret in the file itself, which is long enough"
+            { file = "admin-token" } => ¦{ file = "admin-token", env = "ADMIN_TOKEN" }
+        others than the owner may use this file: chmod 600
+            { file = "admin-token" } => { file = ¦"group" }
+        put a secret of at least 32 printable characters there, as `symbolon keys client` makes them
+            { file = "admin-token" } => { file = ¦"short" }
+        write an audience without white space, as "https://api.example.com/orders"
+            "bills" => ¦"b ills"
+        leave it out: it stands in this list already
+            "bills" => ¦"orders"
+        in square brackets, write an audience without white space, as "https://api.example.com/orders"
+            ["orders", "bills"] => ¦[]
+            ["orders", "bills"] => ¦"*"
+        write true or false
+            jwt = true => jwt = ¦"yes"
+        unknown key `scopes`: the keys here are `id`, `secret`, `audiences`, `jwt`
+            jwt = true => ¦scopes = ["orders:read"]
+        "#,
+    );
+    // Which secret it has would depend on the endpoint.
+    let caller = "[[token_service.callers]]\nid = \"¦reports\"\nsecret = { file = \"admin-token\" }\naudiences = [\"a\"]\n";
+    let of_a_client = format!("{caller}\n[gateway]");
+    folder.refuses_one(
+        FULL,
+        "[gateway]",
+        &of_a_client.replace("\"¦", "¦\""),
+        "write another `id`: a client has this one already",
+    );
 }
 
 #[test]
@@ -1200,12 +1290,13 @@ fn what_a_broker_needs() {
     folder.refuses_in(
         ENDPOINT,
         r#"
-        write { token = "/token", revocation = "/revoke", userinfo = "/userinfo" }
-            { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" } => ¦"/oauth"
+        write { token = "/token", revocation = "/revoke", userinfo = "/userinfo", introspection = "/introspect" }
+            { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me", introspection = "/oauth/ask" } => ¦"/oauth"
         write another path: an endpoint has this one already
             "/oauth/me" => ¦"/oauth/token"
-        unknown key `introspection`: the keys here are `token`, `revocation`, `userinfo`
-            userinfo = "/oauth/me" => ¦introspection = "/oauth/me"
+            "/oauth/ask" => ¦"/oauth/revoke"
+        unknown key `metadata`: the keys here are `token`, `revocation`, `userinfo`, `introspection`
+            userinfo = "/oauth/me" => ¦metadata = "/oauth/me"
         write another port here or in `listen`: the token service would ask itself
             "http://10.0.0.7" => ¦"http://127.0.0.1:4601"
         "#,
@@ -1699,6 +1790,7 @@ fn on_a_shared_listener_no_route_meets_the_token_service() {
     let with_path = shared.replace("https://id.example.com", "https://id.example.com/realms/acme");
     for (text, path, endpoint) in [
         (&shared, "/token", "token endpoint"),
+        (&shared, "/introspect", "introspection endpoint"),
         (&shared, "/jwks/old", "JWK Set"),
         (&shared, "/.well-known", "metadata"),
         (&with_path, "/realms", "token endpoint"),
@@ -1728,6 +1820,7 @@ fn on_a_shared_listener_no_route_meets_the_token_service() {
         ("/oauth", "token endpoint"),
         ("/oauth/revoke", "revocation endpoint"),
         ("/oauth/me/pictures", "userinfo endpoint"),
+        ("/oauth/ask", "introspection endpoint"),
     ] {
         let reason = format!("write another path or `listen`: this one meets the token service's {endpoint}");
         folder.refuses_one(&broker, "\"/orders\"", &format!("¦\"{path}\""), &reason);

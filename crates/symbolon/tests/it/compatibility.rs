@@ -361,6 +361,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
+            introspection: Some("/introspect".into()),
         }),
     };
     let listen = match public_url {
@@ -381,6 +382,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             max_grant_lifetime: Duration::from_secs(30 * 24 * 3600),
             trusted_proxies: Vec::new(),
         }),
+        callers: Vec::new(),
     });
     let route = &mut config.gateway.as_mut().unwrap().routes[0];
     route.audience = Some(API.into());

@@ -13,6 +13,7 @@ mod documents;
 mod examples;
 mod flow;
 mod gateway;
+mod introspection;
 mod keys;
 mod lookup;
 mod phantom;

@@ -21,9 +21,10 @@ mod upstream;
 pub use api::Api;
 pub use browser::Browser;
 pub use deployment::{
-    CLIENT, CLIENT_SECRET, Deployment, FaultyStore, OPERATOR, SCOPE, free_port, minting, settings,
+    CALLER, CALLER_SECRET, CLIENT, CLIENT_SECRET, Deployment, EDGE, EDGE_SECRET, FaultyStore, OPERATOR,
+    SCOPE, caller, free_port, minting, settings,
 };
-pub use fake_server::FakeServer;
+pub use fake_server::{Asked, FakeServer};
 pub use foreign::{is_there, root};
 pub use gateway::{Second, with_token};
 pub use http::{Answer, form, get, post, request, target};

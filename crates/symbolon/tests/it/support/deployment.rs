@@ -10,6 +10,7 @@ use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
 use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
+use symbolon::token_service::introspection::Caller;
 use symbolon::token_service::{Client, Paths, Source, mint};
 use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
@@ -27,6 +28,14 @@ pub const CLIENT: &str = "canary-client-7f3a";
 pub const CLIENT_SECRET: &str = "canary secret+/%=: 51c9d2";
 /// What its tokens allow.
 pub const SCOPE: &str = "canary:orders.read";
+/// Who may ask what tokens for the API say.
+pub const CALLER: &str = "orders-api";
+/// Its secret.
+pub const CALLER_SECRET: &str = "canary caller secret+/%=: 0e5f";
+/// Who may have their JWTs besides.
+pub const EDGE: &str = "edge";
+/// Its secret.
+pub const EDGE_SECRET: &str = "canary-edge-secret-41b7d0a95c";
 /// The operators' token.
 pub const OPERATOR: &str = "canary-operator-0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -62,7 +71,7 @@ impl Deployment {
 
     async fn start_on(store_down: bool, change: impl FnOnce(&mut Config)) -> Self {
         output::log();
-        for secret in [CLIENT, CLIENT_SECRET, SCOPE, OPERATOR] {
+        for secret in [CLIENT, CLIENT_SECRET, CALLER_SECRET, EDGE_SECRET, SCOPE, OPERATOR] {
             canary(secret);
         }
         let api = Api::start().await;
@@ -173,6 +182,26 @@ impl Deployment {
         .await
     }
 
+    /// Asks what a token says.
+    pub async fn introspect(&self, (id, secret): (&str, &str), token: &str) -> Answer {
+        self.introspect_as((id, secret), token, &[]).await
+    }
+
+    /// The same with further fields.
+    pub async fn introspect_as(
+        &self,
+        (id, secret): (&str, &str),
+        token: &str,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let parameters = [("client_id", id), ("client_secret", secret), ("token", token)];
+        let path = match &self.paths.introspection {
+            none if none.is_empty() => Paths::INTROSPECTION,
+            path => path,
+        };
+        post(self.token_service, path, fields, &form(&parameters)).await
+    }
+
     /// The JWK Set that it publishes.
     pub async fn jwks(&self) -> serde_json::Value {
         get(self.token_service, &self.paths.jwks, &[]).await.json()
@@ -215,6 +244,10 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
                     scopes: vec![SCOPE.into(), "canary:orders.write".into()],
                 }],
             }),
+            callers: vec![
+                caller(CALLER, CALLER_SECRET, &api.url(), false),
+                caller(EDGE, EDGE_SECRET, &api.url(), true),
+            ],
         }),
         gateway: Some(gateway::Config {
             listen,
@@ -230,6 +263,16 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             token: Some(admin::Token(OPERATOR.to_owned().into())),
         }),
         log: telemetry::Format::Text,
+    }
+}
+
+/// Who may ask what tokens for that audience say.
+pub fn caller(id: &str, secret: &str, audience: &str, jwt: bool) -> Caller {
+    Caller {
+        id: id.into(),
+        secret_sha256: sha256(secret.as_bytes()),
+        audiences: vec![audience.into()],
+        jwt,
     }
 }
 
