@@ -140,7 +140,7 @@ impl Admin {
     async fn revoke_token(&self, text: &str) -> Result<(), Refused> {
         let token = self
             .revoker
-            .parse(text)
+            .parse_any(text)
             .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
         let found = self.revoker.find(&token).await?;
         self.revoker.revoke(&token, &found, Asker::Operator).await?;

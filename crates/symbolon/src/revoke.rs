@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use symbolon_core::{
     EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets,
-    Tombstone, UnixTime, VerifiedJwt,
+    TokenKind, Tombstone, UnixTime, VerifiedJwt,
 };
 
 use crate::clock::Clock;
@@ -191,6 +191,22 @@ impl Revoker {
     /// Reads what somebody presents for revocation.
     pub fn parse(&self, text: &str) -> Option<OpaqueToken> {
         self.issuers.parse_own(text).ok()
+    }
+
+    /// Reads what an operator presents: also what could be a phantom token, where there are any. What is known of one
+    /// is its text alone.
+    pub fn parse_any(&self, text: &str) -> Option<OpaqueToken> {
+        let has_phantom = || {
+            self.issuers
+                .configs()
+                .any(|config| config.tokens == TokenKind::Phantom)
+        };
+        let phantom = || {
+            has_phantom()
+                .then(|| OpaqueToken::parse_phantom(text).ok())
+                .flatten()
+        };
+        self.parse(text).or_else(phantom)
     }
 
     /// What logs say in place of the token.

@@ -16,6 +16,7 @@ mod gateway;
 mod introspection;
 mod keys;
 mod lookup;
+mod phantom;
 mod program;
 #[cfg(feature = "redis")]
 mod redis;
