@@ -167,7 +167,7 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
     );
     assert_eq!(
         files_in(set_up.folder.path()),
-        ["admin-token", "symbolon.toml"],
+        ["admin-token", "caller-secret", "symbolon.toml"],
         "nothing was begun"
     );
 
