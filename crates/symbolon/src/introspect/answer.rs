@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 
 use super::AskError;
 
-/// What is asked for: the JWT alone where the server has that form (Curity's, and a token service's of ours), else an
-/// answer in JSON with the JWT in it. Keycloak looks for the first in this field.
-pub(super) const ACCEPT: &str = "application/jwt, application/json;q=0.9";
+/// What is asked for. Nothing beside it: Keycloak compares the whole field, and puts the JWT into its answer in JSON for
+/// this one alone.
+pub(super) const ACCEPT: &str = "application/jwt";
 
 /// The members of an answer in JSON that hold the JWT: Keycloak's, and that of Curity's token procedures.
 const MEMBERS: [&str; 2] = ["jwt", "phantom_token"];

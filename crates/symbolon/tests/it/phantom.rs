@@ -3,6 +3,7 @@
 mod fallback;
 mod faults;
 mod routes;
+mod servers;
 
 use std::time::Duration;
 
@@ -174,7 +175,7 @@ async fn whichever_way_the_server_gives_it_the_api_gets_the_jwt() {
         );
         assert_eq!(asked[0].body, form(&[("token", PHANTOM)]));
         let field = |name: &str| asked[0].headers[name].to_str().unwrap().to_owned();
-        assert_eq!(field("accept"), "application/jwt, application/json;q=0.9");
+        assert_eq!(field("accept"), "application/jwt");
         assert_eq!(field("content-type"), "application/x-www-form-urlencoded");
         // RFC 6749 §2.3.1: gw%3A1:canary+gateway%2F%25%2B%3A+7c22
         assert_eq!(

@@ -313,9 +313,9 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// The memory store, made to fail, and made to wait.
+/// A store, made to fail, and made to wait.
 pub struct FaultyStore {
-    inner: MemoryStore,
+    inner: Arc<dyn EntryStore>,
     down: AtomicBool,
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
@@ -328,10 +328,15 @@ pub struct FaultyStore {
 }
 
 impl FaultyStore {
-    /// An empty one that works.
+    /// An empty one in memory, that works.
     pub fn new(clock: Arc<ManualClock>) -> Self {
+        Self::before(Arc::new(MemoryStore::new(clock, 64 * 1024 * 1024)))
+    }
+
+    /// Somebody's way to that store, which can fail alone.
+    pub fn before(store: Arc<dyn EntryStore>) -> Self {
         Self {
-            inner: MemoryStore::new(clock, 64 * 1024 * 1024),
+            inner: store,
             down: AtomicBool::new(false),
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
@@ -390,11 +395,11 @@ impl FaultyStore {
         self.publishes_failed.load(Ordering::SeqCst)
     }
 
-    fn up(&self) -> Result<&MemoryStore, StoreError> {
+    fn up(&self) -> Result<&dyn EntryStore, StoreError> {
         if self.down.load(Ordering::SeqCst) {
             Err(StoreError::Unavailable("a test took it down"))
         } else {
-            Ok(&self.inner)
+            Ok(&*self.inner)
         }
     }
 }
