@@ -11,6 +11,7 @@ use symbolon::token_service::{self, Source};
 
 use super::{Outcome, show};
 
+mod introspection;
 mod live;
 mod token;
 
