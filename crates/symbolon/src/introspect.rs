@@ -1,14 +1,17 @@
 //! Asks an authorization server about a phantom token, or a token service in the store's place.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use symbolon_core::{OpaqueToken, UnixTime, UnverifiedJwt};
+use hyper::header::HeaderName;
+use symbolon_core::{OpaqueToken, Secrets, UnixTime, UnverifiedJwt};
 use url::Url;
 use zeroize::Zeroizing;
 
+use crate::clock::Clock;
 use crate::keys;
-use crate::metrics::Kind;
+use crate::metrics::Metrics;
 use crate::shared::Shared;
 
 mod answer;
@@ -17,7 +20,7 @@ mod gate;
 mod server;
 
 pub(crate) use fallback::Lender;
-use server::Server;
+use server::{Around, Server};
 
 /// How an issuer's phantom tokens are introspected (RFC 7662).
 #[derive(Clone, Debug)]
@@ -117,12 +120,11 @@ impl Introspection {
         shared: &Shared,
     ) -> Result<Self, String> {
         let of_issuer = |issuer: &keys::Config| {
-            let settings = issuer.introspection.as_ref()?;
-            let endpoint = settings.endpoint.as_ref().ok_or(issuer.issuer.as_str());
-            let server = Server::new(Kind::Phantom, endpoint, &settings.caller, settings.budget, shared);
+            let max_age = issuer.introspection.as_ref()?.max_age;
+            let server = Server::of_issuer(issuer, Around::of(shared))?;
             Some(server.map(|server| Phantom {
                 issuer: issuer.issuer.clone(),
-                max_age: settings.max_age,
+                max_age,
                 server,
             }))
         };
@@ -156,6 +158,35 @@ impl Phantom {
     }
 }
 
+/// A look at whether a server is set up for it, outside of a gateway.
+pub struct Probe(Server);
+
+impl Probe {
+    /// Asks as a gateway with that deployment secret would; none if that issuer's tokens are not introspected.
+    pub fn new(
+        issuer: &keys::Config,
+        secrets: Option<&Secrets>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Option<Self>, String> {
+        let around = Around {
+            secrets,
+            clock,
+            metrics: Arc::new(Metrics::new()),
+        };
+        let server = Server::of_issuer(issuer, around).transpose()?;
+        Ok(server.map(Self))
+    }
+
+    /// The JWT that a token stands for.
+    pub async fn ask(&self, token: &OpaqueToken) -> Result<Option<UnverifiedJwt>, AskError> {
+        Ok(self.0.ask(token).await?.jwt)
+    }
+}
+
+/// The caller that every gateway of a deployment is, by a secret that the deployment secret yields.
+pub const GATEWAY: &str = "gateway";
+/// Of an answer: milliseconds since the view of the log was taken that it rests on.
+pub const VIEW_AGE: HeaderName = HeaderName::from_static("symbolon-view-age");
 /// Longest time for which an answer is good.
 pub const MAX_AGE: Duration = Duration::from_secs(30);
 

@@ -12,6 +12,7 @@ use symbolon::token_service::{self, Source};
 
 use super::{Outcome, show};
 
+mod introspection;
 mod live;
 mod token;
 

@@ -11,8 +11,9 @@ use super::clash;
 use super::secret_source;
 use super::table::{Table, plain};
 use super::values::{self, one_of};
+use crate::introspect::GATEWAY;
 use crate::token_service::broker::{self, IdToken, Places, Unsplittable};
-use crate::token_service::introspection::{Caller, GATEWAY};
+use crate::token_service::introspection::Caller;
 use crate::token_service::{self, Client, Paths, mint};
 
 /// The token service, and what other tables need to know of it.

@@ -8,7 +8,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use symbolon_core::{EntryKey, OpaqueToken, UnverifiedJwt};
 
-use super::server::{Server, Told};
+use super::server::{Around, Server, Told};
 use super::{AskError, Caller, Fallback};
 use crate::clock::Clock;
 use crate::flights::Flights;
@@ -42,14 +42,14 @@ const MAX_BYTES: u64 = 16 << 20;
 impl Lender {
     /// Asks that token service. Fails if it could never be asked.
     pub(crate) fn new(settings: &Fallback, shared: &Shared) -> Result<Self, String> {
-        let endpoint = Ok(&settings.endpoint);
+        let (endpoint, around) = (Ok(&settings.endpoint), Around::of(shared));
         Ok(Self {
             server: Server::new(
                 Kind::Fallback,
                 endpoint,
                 &Caller::Gateway,
                 settings.budget,
-                shared,
+                around,
             )?,
             lent: Cache::with_weighter(10_000, MAX_BYTES, BySize),
             flights: Flights::default(),

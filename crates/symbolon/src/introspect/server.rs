@@ -14,11 +14,11 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::gate::Gate;
-use super::{AskError, Budget, Caller, answer};
+use super::{AskError, Budget, Caller, GATEWAY, VIEW_AGE, answer};
 use crate::clock::Clock;
 use crate::forward::{ForwardError, Forwarder, RequestBody, Roots};
 use crate::http;
-use crate::keys::{FetchError, Metadata};
+use crate::keys::{self, FetchError, Metadata};
 use crate::metrics::{Kind, Metrics};
 use crate::shared::Shared;
 
@@ -57,6 +57,23 @@ struct Inactive {
     view_age: Option<Duration>,
 }
 
+/// What is needed to ask.
+pub(super) struct Around<'a> {
+    pub(super) secrets: Option<&'a Secrets>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn of(shared: &'a Shared) -> Self {
+        Self {
+            secrets: Some(&shared.secrets),
+            clock: shared.clock.clone(),
+            metrics: shared.metrics.clone(),
+        }
+    }
+}
+
 /// What it said of a token.
 pub(super) struct Told {
     /// The JWT that it stands for, which nobody has verified; none if it stands for nothing.
@@ -70,8 +87,6 @@ const MOST_INACTIVE: usize = 10_000;
 const INACTIVE_FOR: Duration = Duration::from_secs(1);
 /// How long what the metadata say is taken for true.
 const PLACE_FOR: Duration = Duration::from_secs(600);
-/// Milliseconds, of a token service.
-const VIEW_AGE: &str = "symbolon-view-age";
 
 impl Server {
     /// A server at that endpoint, or where the metadata of the issuer say.
@@ -80,7 +95,7 @@ impl Server {
         endpoint: Result<&Url, &str>,
         caller: &Caller,
         budget: Budget,
-        shared: &Shared,
+        around: Around<'_>,
     ) -> Result<Self, String> {
         let (place, roots) = match endpoint {
             Ok(url) => (Place::Url(url.clone()), Roots::of(url, None)),
@@ -95,15 +110,28 @@ impl Server {
             place,
             http: Forwarder::new(&roots).map_err(|error| error.to_string())?,
             authorization: caller
-                .authorization(&shared.secrets)
+                .authorization(around.secrets)
                 .ok_or("the caller's id or secret cannot be written into a field")?,
             timeout: budget.timeout,
             gate: Gate::new(budget),
             inactive: Cache::new(MOST_INACTIVE),
             told: Mutex::default(),
-            clock: shared.clock.clone(),
-            metrics: shared.metrics.clone(),
+            clock: around.clock,
+            metrics: around.metrics,
         })
+    }
+
+    /// The one of an issuer of phantom tokens.
+    pub(super) fn of_issuer(issuer: &keys::Config, around: Around<'_>) -> Option<Result<Self, String>> {
+        let settings = issuer.introspection.as_ref()?;
+        let endpoint = settings.endpoint.as_ref().ok_or(issuer.issuer.as_str());
+        Some(Self::new(
+            Kind::Phantom,
+            endpoint,
+            &settings.caller,
+            settings.budget,
+            around,
+        ))
     }
 
     /// Asks about a token, unless it is known to stand for nothing, or more has been asked than may be.
@@ -245,9 +273,9 @@ impl Server {
 
 impl Caller {
     /// By HTTP Basic, each part encoded as in a form (RFC 6749 §2.3.1).
-    fn authorization(&self, secrets: &Secrets) -> Option<HeaderValue> {
+    fn authorization(&self, secrets: Option<&Secrets>) -> Option<HeaderValue> {
         let (id, secret) = match self {
-            Self::Gateway => ("gateway", secrets.newest().fallback()),
+            Self::Gateway => (GATEWAY, secrets?.newest().fallback()),
             Self::Client { id, secret } => (id.as_str(), secret.0.clone()),
         };
         let encode = |text: &str| -> Zeroizing<String> {

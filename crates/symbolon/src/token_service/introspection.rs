@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body as RequestBody;
 use axum::extract::State;
-use hyper::header::{ACCEPT, HeaderMap, HeaderName, HeaderValue, VARY};
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue, VARY};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -21,6 +21,7 @@ use super::token::Refusal;
 use crate::clock::Clock;
 use crate::form::Form;
 use crate::http::{self, Body};
+use crate::introspect::{GATEWAY, VIEW_AGE};
 use crate::keys::Issuers;
 use crate::metrics::Metrics;
 use crate::resolve::{Invalid, Outage, Resolver, Unresolved};
@@ -39,9 +40,6 @@ pub struct Caller {
     /// Whether it may have the JWT itself, and with it what the API behind a gateway gets.
     pub jwt: bool,
 }
-
-/// The caller that every gateway is, with a secret that the deployment secret yields.
-pub const GATEWAY: &str = "gateway";
 
 /// What answers callers, at whatever endpoint they ask.
 pub struct Introspection {
@@ -75,8 +73,6 @@ enum Answer {
     Jwt(AcceptedJwt),
 }
 
-/// Milliseconds since the view of the log was taken that the answer rests on; more rather than less.
-pub const VIEW_AGE: HeaderName = HeaderName::from_static("symbolon-view-age");
 /// The JWT that the token stands for, as it is.
 const JWT: &str = "application/jwt";
 
