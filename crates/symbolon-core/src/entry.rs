@@ -120,7 +120,7 @@ impl OpenEntry {
     }
 
     /// None if it is too long.
-    fn whole(jwt: &UnverifiedJwt, lineage: Lineage) -> Option<Self> {
+    pub(crate) fn whole(jwt: &UnverifiedJwt, lineage: Lineage) -> Option<Self> {
         (jwt.expose().len() <= MAX_SIGNING_INPUT).then(|| Self {
             text: Zeroizing::new(jwt.expose().to_owned()),
             is_whole: true,

@@ -141,8 +141,8 @@ fn laxer(profile: &Profile) -> Vec<String> {
 fn broker_advice(broker: &broker::Config, issuer: Option<&keys::Config>, advice: &mut Vec<String>) {
     if matches!(broker.mode, Mode::Endpoint(_)) {
         advice.push(
-            "with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server, which \
-             knows no opaque token"
+            "with mode = \"endpoint\", authorization and logout stay at the authorization server, which knows no opaque \
+             token"
                 .to_owned(),
         );
     }

@@ -108,8 +108,8 @@ mod tests {
             (TokenKind::Phantom, TokenKind::Signature)
         );
         for token in [&phantom, &split] {
-            let resolved = resolver.resolve_own(token).await.unwrap();
-            assert_eq!(resolved.expose(), jwt.expose());
+            let whole = resolver.resolve_own(token).await.unwrap();
+            assert_eq!(whole.expose(), jwt.expose());
         }
         let unknown = resolver.resolve(&split).await.map(|_| ()).unwrap_err();
         assert_eq!(unknown, Unresolved::Invalid(Invalid::Unknown));

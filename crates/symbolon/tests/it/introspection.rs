@@ -10,13 +10,16 @@ use http_body_util::Full;
 use hyper::Request;
 use serde_json::{Value, json};
 use symbolon::clock::Clock as _;
+use symbolon::introspect::{self, Budget};
 use symbolon::store::Published;
 use symbolon_core::{Names, Secret, Secrets, TokenKind, base64url};
 
-use crate::revocation::{claims, jti_of, jwt_behind, operator, sign_claims, split, twin_of, unknown_token};
+use crate::revocation::{
+    claims, jti_of, jwt_behind, log, operator, sign_claims, split, twin_of, unknown_token,
+};
 use crate::support::{
     Answer, CALLER, CALLER_SECRET, CLIENT, CLIENT_SECRET, Deployment, EDGE, EDGE_SECRET, SCOPE, caller,
-    canary, eventually, form, get, minting, post, request,
+    canary, eventually, form, get, minting, post, request, within,
 };
 
 const API: (&str, &str) = (CALLER, CALLER_SECRET);
@@ -390,6 +393,27 @@ async fn an_outage_is_no_word_on_a_token() {
     inactive(&deployment.introspect(API, &unknown).await);
 }
 
+// PROTOCOL rules 7 and 12: what a failover loses of the log is not forgotten here.
+#[tokio::test]
+async fn a_revocation_that_a_failover_loses_is_heard_of_all_the_same() {
+    let deployment = Deployment::start().await;
+    let (token, revoked) = (deployment.token().await, deployment.token().await);
+    let jti = deployment.introspect(API, &revoked).await.json()["jti"].clone();
+    let jti = jti.as_str().unwrap();
+    canary(jti);
+    assert_eq!(operator(&deployment, &[("jti", jti)]).await.status, 200);
+    deployment.store.lose_log().await;
+    assert_eq!(log(&deployment).await, []);
+    within(async {
+        while log(&deployment).await.is_empty() {
+            inactive(&deployment.introspect(API, &revoked).await);
+        }
+    })
+    .await;
+    inactive(&deployment.introspect(API, &revoked).await);
+    assert_eq!(deployment.introspect(API, &token).await.json()["active"], true);
+}
+
 // IN-00
 #[tokio::test]
 async fn before_the_log_was_read_nothing_is_said() {
@@ -437,9 +461,53 @@ async fn the_age_is_that_of_the_view_that_was_decided_on() {
 
 // --- Phantom tokens
 
-/// A deployment whose token service makes phantom tokens. Its gateway is not asked here: that is in `gateway/phantom.rs`.
+/// A deployment whose token service makes phantom tokens, and whose gateway asks it what they say.
 async fn phantoms() -> Deployment {
-    Deployment::start_with(|config| config.issuers[0].tokens = TokenKind::Phantom).await
+    Deployment::start_with(|config| {
+        let issuer = &mut config.issuers[0];
+        issuer.tokens = TokenKind::Phantom;
+        issuer.introspection = Some(introspect::Config {
+            endpoint: Some(format!("{}/introspect", issuer.issuer).parse().unwrap()),
+            caller: introspect::Caller::Gateway,
+            max_age: Duration::from_secs(30),
+            budget: Budget {
+                timeout: Duration::from_secs(10),
+                ..Budget::DEFAULT
+            },
+        });
+    })
+    .await
+}
+
+// DESIGN §3, TS-16: gateway and token service meet over HTTP alone.
+#[tokio::test]
+async fn the_api_behind_the_gateway_gets_the_jwt_of_a_phantom_token() {
+    let deployment = phantoms().await;
+    let token = deployment.token().await;
+    let jwt = jwt_behind(&deployment, &token).await;
+    let received = deployment.api.received().pop().unwrap();
+    let claims = deployment.api.claims(&received);
+    assert_eq!(
+        (&claims["client_id"], &claims["scope"]),
+        (&json!(CLIENT), &payload(&jwt)["scope"])
+    );
+    assert_ne!(
+        deployment.call(&jwt).await.status,
+        200,
+        "the whole JWT is nobody's token"
+    );
+    assert_eq!(deployment.call(&base64url::encode(&[7; 32])).await.status, 401);
+    assert_eq!(deployment.revoke(&token).await.status, 200);
+    assert_eq!(deployment.call(&token).await.status, 401);
+
+    let unseen = deployment.token().await;
+    deployment.store.set_down(true);
+    assert_eq!(
+        deployment.call(&unseen).await.status,
+        503,
+        "an outage at the token service"
+    );
+    deployment.store.set_down(false);
 }
 
 // TS-04, TS-16
@@ -504,7 +572,7 @@ async fn a_phantom_token_is_revoked_as_any_other() {
     );
     let kinds =
         |records: &[symbolon_core::Record]| records.iter().map(|record| record.kind).collect::<Vec<_>>();
-    let log = crate::revocation::log(&deployment).await;
+    let log = log(&deployment).await;
     let (token, jti) = (symbolon_core::RecordType::Token, symbolon_core::RecordType::Jti);
     assert_eq!(kinds(&log)[..5], [token, jti, token, jti, jti]);
 }

@@ -30,7 +30,7 @@ pub use gateway::{Second, with_token};
 pub use http::{Answer, form, get, post, request, target};
 pub use issuer::Issuer;
 pub use keycloak::Keycloak;
-pub use oauth_client::{Library, OauthClient, OauthClients, Told};
+pub use oauth_client::{Library, OauthClient, OauthClients, SECRET, Told};
 pub use oidc_provider::OidcProvider;
 pub use output::{canary, file, leave};
 pub use program::Program;

@@ -130,13 +130,45 @@ fn check_says_what_a_right_file_is_and_what_to_think_of() {
     let said = check(&endpoint);
     for said_of in [
         "token service (broker, endpoint), gateway with 1 route, admin\n",
-        "note   with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server",
+        "note   with mode = \"endpoint\", authorization and logout stay at the authorization server",
         "note   ID tokens are left out",
         "note   the gateway believes everybody's X-Forwarded-*",
         "note   route api.example.com/orders has no `audience`",
         "note   route api.example.com/orders: JWTs go to http://orders:3000/ in clear",
     ] {
         assert!(said.contains(said_of), "{said}");
+    }
+}
+
+// IN-00, IN-07
+#[test]
+fn check_says_what_each_caller_may_hear() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("caller-secret");
+    fs::write(&secret, "canary-caller-secret-0123456789-abcdef").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    canary("canary-caller-secret-0123456789-abcdef");
+    let caller = |id: &str, jwt: bool| {
+        format!(
+            "[[token_service.callers]]\nid = \"{id}\"\nsecret = {{ file = \"caller-secret\" }}\n\
+             audiences = [\"a\", \"b\"]\njwt = {jwt}\n"
+        )
+    };
+    let text = format!(
+        "[[issuers]]\nissuer = \"https://id.example.com\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+         [token_service]\nmode = \"mint\"\nlisten = \"127.0.0.1:4601\"\nissuer = \"https://id.example.com\"\n\
+         {}{}[gateway]\nlisten = \"127.0.0.1:4600\"\n",
+        caller("orders-api", false),
+        caller("edge", true)
+    );
+    let file = folder.path().join("symbolon.toml");
+    fs::write(&file, text).unwrap();
+    let said = success(&Program::run(&["check", "--config", file.to_str().unwrap()], ""));
+    for may in [
+        "\ncaller orders-api\n       hears the claims of tokens for a, b\n",
+        "\ncaller edge\n       hears the claims of tokens for a, b, and has their JWTs\n",
+    ] {
+        assert!(said.contains(may), "{said}");
     }
 }
 

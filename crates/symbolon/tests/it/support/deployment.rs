@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
-use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
+use symbolon::store::{Begun, EntryStore, Epoch, LedgerKey, MemoryStore, Published, Round, StoreError};
 use symbolon::token_service::introspection::Caller;
 use symbolon::token_service::{Client, Paths, Source, mint};
 use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
@@ -324,6 +324,7 @@ pub struct FaultyStore {
     looks_held: watch::Sender<bool>,
     look_waits: Notify,
     time: Mutex<Option<UnixTime>>,
+    lost: Mutex<Option<Mark>>,
 }
 
 impl FaultyStore {
@@ -344,7 +345,14 @@ impl FaultyStore {
             looks_held: watch::Sender::new(false),
             look_waits: Notify::new(),
             time: Mutex::default(),
+            lost: Mutex::default(),
         }
+    }
+
+    /// Loses all of its log so far, as in a failover to a node that had none of it.
+    pub async fn lose_log(&self) {
+        let last = self.inner.begin(None).await.unwrap().mark;
+        *self.lost.lock().unwrap() = Some(last);
     }
 
     /// Keeps back what it answers when it is asked for an entry, or lets those answers go and those that come.
@@ -449,7 +457,16 @@ impl EntryStore for FaultyStore {
     }
 
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
-        self.up()?.follow(after, wait).await
+        let lost = *self.lost.lock().unwrap();
+        let store = self.up()?;
+        let Some(lost) = lost else {
+            return store.follow(after, wait).await;
+        };
+        let round = store.follow(after.max(lost), wait).await?;
+        Ok(Round {
+            epoch: Epoch([0xff; 16]),
+            ..round
+        })
     }
 
     async fn time(&self) -> Result<Option<UnixTime>, StoreError> {
