@@ -367,9 +367,10 @@ impl Scope {
         may_fall_back: false,
     };
 
-    /// Whether the issuer of what is kept is one of these.
+    /// Whether what is kept is of one of these issuers, and of a kind that is taken.
     fn takes(&self, jwt: &KeptJwt) -> bool {
-        self.issuers.is_empty() || self.issuers.iter().any(|issuer| issuer == jwt.issuer())
+        let is_named = || self.issuers.iter().any(|issuer| issuer == jwt.issuer());
+        (self.issuers.is_empty() || is_named()) && (self.phantom.is_some() || !jwt.is_phantom())
     }
 }
 

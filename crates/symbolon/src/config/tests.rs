@@ -2127,3 +2127,35 @@ listen = "127.0.0.1:4600"
     let config = folder.parse(&format!("secret = {{ file = \"secret\" }}\n{of_ours}"));
     assert!(matches!(config.unwrap().store, store::Config::Memory { .. }));
 }
+
+#[test]
+fn what_is_worth_a_thought_about_phantom_tokens() {
+    let folder = Folder::new();
+    let advice = folder
+        .parse(&PHANTOM.replace(
+            "https://id.example.com/introspect",
+            "http://id.example.com/introspect",
+        ))
+        .unwrap()
+        .advice();
+    for said in [
+        "tokens of https://sso.example.org and the gateway's secret go to http://sso:8080/introspect in clear: that link \
+         must be private",
+        "tokens and the gateways' secret go to http://id.example.com/introspect in clear: that link must be private",
+    ] {
+        assert!(advice.iter().any(|line| line == said), "{said}\n{advice:?}");
+    }
+    let alone = r#"
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["ES256"]
+tokens = "phantom"
+introspection = { client_id = "gw", client_secret = { file = "admin-token" } }
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+    let advice = folder.parse(alone).unwrap().advice();
+    let said = "the store is in memory: a restart forgets what operators revoked";
+    assert!(advice.iter().any(|line| line == said), "{advice:?}");
+}

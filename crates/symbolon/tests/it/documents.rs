@@ -62,6 +62,21 @@ fn the_callers_in_the_readme_are_read() {
     assert_eq!(jwt, [("orders-api", false), ("edge", true)]);
 }
 
+#[test]
+fn the_configuration_of_phantom_tokens_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("gateway-secret");
+    std::fs::write(&secret, "canary-gateway-secret").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (_, rest) = README.split_once("### Phantom tokens\n").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let file = folder.path().join("symbolon.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::read(&file).unwrap();
+    assert!(config.issuers[0].introspection.is_some() && config.secrets.is_none());
+}
+
 /// Keys are told by the reader of the file, so a key that is not there any more is seen here.
 #[test]
 fn every_key_in_the_readme_is_there() {

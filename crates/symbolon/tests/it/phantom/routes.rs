@@ -128,3 +128,15 @@ async fn the_store_is_asked_first() {
     );
     assert_eq!(phantom.server.introspected(), 2);
 }
+
+// What another server says of a token is not for who asks this deployment's token service.
+#[tokio::test]
+async fn the_token_service_does_not_tell_what_another_server_said() {
+    let phantom = Phantom::start().await;
+    let looks_like_ours = symbolon_core::base64url::encode(&[7; 64]);
+    phantom.gives(&json!({}));
+    assert_eq!(phantom.call(&looks_like_ours).await.status, 200);
+    let caller = (crate::support::EDGE, crate::support::EDGE_SECRET);
+    let answer = phantom.deployment.introspect(caller, &looks_like_ours).await;
+    assert_eq!(answer.json(), json!({ "active": false }));
+}
