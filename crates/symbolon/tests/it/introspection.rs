@@ -11,8 +11,8 @@ use hyper::Request;
 use serde_json::{Value, json};
 use symbolon::clock::Clock as _;
 use symbolon::introspect::{self, Budget};
-use symbolon::store::Published;
-use symbolon_core::{Names, Secret, Secrets, TokenKind, base64url};
+use symbolon::store::{EntryStore as _, Published};
+use symbolon_core::{Names, OpaqueToken, Secret, Secrets, Stored, TokenKind, base64url};
 
 use crate::revocation::{
     claims, jti_of, jwt_behind, log, operator, sign_claims, split, twin_of, unknown_token,
@@ -157,6 +157,46 @@ async fn whatever_a_token_is_not_the_answer_is_the_same() {
         inactive,
         "expired"
     );
+}
+
+// IN-03, ST-09: signature, issuer, times, and whose entry it is.
+#[tokio::test]
+async fn what_does_not_verify_is_no_token() {
+    let deployment = Deployment::start().await;
+    let now = deployment.clock.now().as_secs();
+    for (name, value) in [
+        ("nbf", json!(now + 60)),
+        ("iat", json!(now + 60)),
+        ("exp", json!(now + 4000)),
+        ("iss", json!("https://canary-other-issuer.example")),
+        ("sub", json!(7)),
+    ] {
+        let mut claims = claims(&deployment, &base64url::encode(&symbolon_core::random::<16>()));
+        claims[name] = value;
+        let (token, publish) = split(&deployment, &sign_claims(&deployment, &claims));
+        assert_eq!(publish.await, Published::Inserted);
+        for (whose, accept) in [(API, "*/*"), (GATEWAY, "application/jwt")] {
+            inactive(
+                &deployment
+                    .introspect_as(whose, &token, &[("accept", accept)])
+                    .await,
+            );
+        }
+    }
+    let (token, unknown) = (deployment.token().await, unknown_token());
+    let key = |token: &str| token.parse::<OpaqueToken>().unwrap().entry_key();
+    let Stored::Live(entry) = deployment.store.get(key(&token)).await.unwrap() else {
+        panic!("it is there")
+    };
+    let until = deployment.clock.now().plus(Duration::from_secs(600));
+    let swapped = deployment
+        .store
+        .publish(key(&unknown), &entry, until)
+        .await
+        .unwrap();
+    assert_eq!(swapped, Published::Inserted);
+    inactive(&deployment.introspect(API, &unknown).await);
+    assert_eq!(deployment.introspect(API, &token).await.json()["active"], true);
 }
 
 // IN-05

@@ -90,6 +90,7 @@ impl Deployment {
         let process = Process::start(config, store.clone(), clock.clone())
             .await
             .unwrap();
+        canary(&process.secrets.newest().fallback());
         let deployment = Self {
             token_service: process.token_service.unwrap(),
             gateway: process.gateway.unwrap(),
