@@ -13,6 +13,7 @@ use std::hint::black_box;
 use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
@@ -50,6 +51,7 @@ fn main() {
     let tokens = [&phantom, &split].map(|kind| runtime.block_on(kind.tokens()));
     hits(&runtime, [&phantom, &split], &tokens);
     misses(&runtime, &phantom, &tokens[0]);
+    flood(&runtime, &phantom, &tokens[0]);
 }
 
 /// A token service, and what a gateway beside it knows.
@@ -133,15 +135,15 @@ impl Kind {
                 endpoint: Some(self.url(&Paths::of(&self.issuer.parse().unwrap()).introspection)),
                 caller: Caller::Gateway,
                 max_age: introspect::MAX_AGE,
-                budget: Budget {
-                    per_second: 1_000_000,
-                    timeout: TIMEOUT,
-                    ..Budget::DEFAULT
-                },
+                budget: Budget::DEFAULT,
             }),
             max_lifetime: Duration::from_secs(3600),
             keys,
         }
+    }
+
+    fn since(&self, begun: Duration) -> Duration {
+        self.clock.elapsed().saturating_sub(begun)
     }
 
     fn url(&self, path: &str) -> url::Url {
@@ -184,6 +186,14 @@ impl Kind {
 
     /// What a gateway decides by; with room for `max_bytes` of tokens.
     async fn gateway(&self, tokens: TokenKind, max_bytes: usize) -> (Resolver, Scope) {
+        let budget = Budget {
+            per_second: 1_000_000,
+            ..Budget::DEFAULT
+        };
+        self.gateway_with(tokens, max_bytes, budget).await
+    }
+
+    async fn gateway_with(&self, tokens: TokenKind, max_bytes: usize, budget: Budget) -> (Resolver, Scope) {
         let paths = Paths::of(&self.issuer.parse().unwrap());
         let request = Request::builder().uri(self.url(&paths.jwks).as_str());
         let request = request.body(RequestBody::empty()).unwrap();
@@ -191,7 +201,13 @@ impl Kind {
         let jwks = http::read(axum::body::Body::new(response.into_body()), 1 << 20)
             .await
             .unwrap();
-        let config = self.issuer(tokens, Source::File("jwks.json".into()));
+        let mut config = self.issuer(tokens, Source::File("jwks.json".into()));
+        if let Some(introspection) = &mut config.introspection {
+            introspection.budget = Budget {
+                timeout: TIMEOUT,
+                ..budget
+            };
+        }
         let keys: Arc<dyn KeySource> = Arc::new(Fixed::read(&jwks, &config).unwrap());
         let shared = Shared::new(
             Arc::new(Issuers::new(vec![(config, keys)])),
@@ -236,7 +252,8 @@ fn hits(runtime: &Runtime, [phantom, split]: [&Kind; 2], tokens: &[Vec<String>; 
                         resolve(text).await;
                     }
                 }
-                least = least.min((cpu() - begun).as_secs_f64() * 1e9 / (20 * tokens.len()) as f64);
+                least =
+                    least.min(cpu().saturating_sub(begun).as_secs_f64() * 1e9 / (20 * tokens.len()) as f64);
             }
             least
         })
@@ -264,13 +281,13 @@ fn misses(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
             let (status, _) = kind
                 .post(&paths.introspection, format!("token={text}"), Some(&basic))
                 .await;
-            bare.push(kind.clock.elapsed() - begun);
+            bare.push(kind.since(begun));
             assert_eq!(status, StatusCode::OK);
 
             let begun = kind.clock.elapsed();
             let token = resolver.parse_in(text, &scope).unwrap();
             black_box(resolver.resolve_in(&token, &scope).await.unwrap());
-            missed.push(kind.clock.elapsed() - begun);
+            missed.push(kind.since(begun));
         }
         for (name, at) in [("p50", 50), ("p90", 90)] {
             let [bare, missed] = [&mut bare, &mut missed].map(|times| {
@@ -283,6 +300,75 @@ fn misses(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
             );
         }
     });
+}
+
+/// Hits while another thread brings tokens that nobody knows, as fast as it can, and while it does not, in turn.
+fn flood(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
+    let (resolver, scope) = runtime.block_on(kind.gateway_with(TokenKind::Phantom, 1 << 30, Budget::DEFAULT));
+    let (resolver, scope) = (Arc::new(resolver), Arc::new(scope));
+    let (floods, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let brought = Arc::new(AtomicUsize::new(0));
+    let flooder = {
+        let (resolver, scope) = (resolver.clone(), scope.clone());
+        let (floods, done, brought) = (floods.clone(), done.clone(), brought.clone());
+        std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut number = 0_u64;
+                while !done.load(Ordering::Relaxed) {
+                    if !floods.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(1)).await;
+                        continue;
+                    }
+                    number += 1;
+                    let token = resolver.parse_in(&format!("unknown-{number}"), &scope).unwrap();
+                    let _ = resolver.resolve_in(&token, &scope).await;
+                    brought.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        })
+    };
+    let resolve = async |text: &String| {
+        let token = resolver.parse_in(text, &scope).unwrap();
+        black_box(resolver.resolve_in(&token, &scope).await.unwrap());
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    let mut span = Duration::ZERO;
+    for _ in 0..ROUNDS {
+        for (at, floods_now) in [false, true].into_iter().enumerate() {
+            floods.store(floods_now, Ordering::Relaxed);
+            runtime.block_on(async {
+                // Those that have to be asked for again are no hits.
+                for text in tokens {
+                    resolve(text).await;
+                }
+                let begun = kind.clock.elapsed();
+                while kind.since(begun) < Duration::from_millis(500) {
+                    for text in tokens {
+                        let begun = kind.clock.elapsed();
+                        resolve(text).await;
+                        times[at].push(kind.since(begun));
+                    }
+                }
+                if floods_now {
+                    span += kind.since(begun);
+                }
+            });
+        }
+    }
+    floods.store(false, Ordering::Relaxed);
+    done.store(true, Ordering::Relaxed);
+    flooder.join().unwrap();
+    let rate = brought.load(Ordering::Relaxed) as f64 / span.as_secs_f64();
+    println!("{rate:.0} unknown tokens a second were brought meanwhile");
+    for (name, per_mille) in [("p50", 500), ("p99", 990)] {
+        let [alone, beside] = [0, 1].map(|at| {
+            let times: &mut Vec<Duration> = &mut times[at];
+            times.sort_unstable();
+            times[times.len() * per_mille / 1000].as_secs_f64() * 1e6
+        });
+        println!("a hit {name}: alone {alone:>6.2} µs, beside them {beside:>6.2} µs");
+    }
 }
 
 fn cpu() -> Duration {

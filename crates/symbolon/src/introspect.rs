@@ -19,7 +19,7 @@ mod fallback;
 mod gate;
 mod server;
 
-pub(crate) use fallback::Lender;
+pub(crate) use fallback::{Lender, Lent};
 use server::{Around, Server};
 
 /// How an issuer's phantom tokens are introspected (RFC 7662).

@@ -19,6 +19,7 @@ use crate::revocations::{Revocations, View};
 use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
+mod fallback;
 mod look;
 mod own;
 
@@ -262,61 +263,6 @@ impl Resolver {
             return Err(Rejection::Issuer.into());
         }
         Ok(self.l1.keep(good_until, token, &jwt, &self.secrets))
-    }
-
-    /// Asks a token service about a split token, since the store cannot be, or the log was not read recently enough
-    /// (PROTOCOL, "Introspection in the store's place").
-    async fn fall_back(
-        &self,
-        token: &OpaqueToken,
-        scope: &Scope,
-        outage: Outage,
-    ) -> Result<AcceptedJwt, Unresolved> {
-        let may = scope.may_fall_back && self.revocations.is_ready() && !self.revocations.clock_is_wrong();
-        let Some(fallback) = self
-            .fallback
-            .as_ref()
-            .filter(|_| may && token.kind() != TokenKind::Phantom)
-        else {
-            return Err(outage.into());
-        };
-        let key = token.entry_key();
-        let lent = match fallback.lent(key) {
-            Some(lent) => {
-                self.metrics.found(Kind::Fallback, Found::Hit);
-                lent
-            }
-            None => {
-                self.metrics.found(Kind::Fallback, Found::Filled);
-                let seal = async |unverified| {
-                    let jwt = self.issuers.verify(unverified, self.clock.now()).await?;
-                    Ok(self.l1.seal(jwt.expires_at(), token, &jwt, &self.secrets))
-                };
-                match fallback.ask(token, seal).await {
-                    // It may be another server's, which has its own word on it.
-                    Err(Unresolved::Invalid(Invalid::Inactive)) if scope.phantom.is_some() => {
-                        return Err(outage.into());
-                    }
-                    lent => lent?,
-                }
-            }
-        };
-        if !scope.takes(&lent.cached.jwt) {
-            return Err(Rejection::Issuer.into());
-        }
-        match self.accept_cached(token, &lent.cached) {
-            // Its mark is not known here, so that it may have been begun after what would kill it by its time alone.
-            Err(Unresolved::Invalid(Invalid::Revoked(
-                RecordType::Subject | RecordType::Client | RecordType::Issuer,
-            ))) => Err(outage.into()),
-            Ok(_) if !fallback.is_good(&lent) => Err(outage.into()),
-            answer => {
-                if answer.is_err() {
-                    fallback.forget(key);
-                }
-                answer
-            }
-        }
     }
 
     /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache

@@ -79,8 +79,8 @@ impl Lender {
             let asked_at = self.clock.elapsed();
             let Told { jwt, view_age } = self.server.ask(token).await?;
             // Before it was asked, less the age that the view had then.
-            let left = view_age.and_then(|age| self.detect.checked_sub(age));
-            let good_until = asked_at + left.ok_or(AskError::OldView)?;
+            let good_for = view_age.and_then(|age| self.detect.checked_sub(age));
+            let good_until = asked_at + good_for.ok_or(AskError::OldView)?;
             if self.clock.elapsed() > good_until {
                 return Err(AskError::OldView.into());
             }
