@@ -13,6 +13,7 @@ use symbolon_core::{Secret, base64url, random, sha256};
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::authorization_server::AuthorizationServer;
 use crate::client::Client;
 use crate::history::{AtGateway, Expect, Goes};
 use crate::output::{Whose, canary};
@@ -22,6 +23,7 @@ use crate::rows::Scene;
 /// Running processes over a store.
 pub(crate) struct Deployment {
     pub(crate) api: Api,
+    pub(crate) authorization_server: AuthorizationServer,
     pub(crate) token_service: Party,
     pub(crate) gateways: Vec<Party>,
     pub(crate) detect: Duration,
@@ -40,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) gateways: usize,
     pub(crate) detect: Duration,
     pub(crate) tolerate: Duration,
+    /// Whether the token service stands before an authorization server, and does not sign itself.
+    pub(crate) is_broker: bool,
 }
 
 /// Who a process is.
@@ -72,6 +76,7 @@ impl Plan {
             gateways: 2,
             detect: Duration::from_secs(2),
             tolerate: scene.span(30, 8),
+            is_broker: false,
         }
     }
 }
@@ -102,7 +107,12 @@ impl Deployment {
         let mut parties: Vec<Party> = roles
             .map(|role| Party::new(role, folder.path(), &scene.symbolon, (plan.environment)(role)))
             .collect();
-        let issuer = parties[0].address;
+        let authorization_server = AuthorizationServer::start(&api.url()).await;
+        let issuer = if plan.is_broker {
+            authorization_server.address
+        } else {
+            parties[0].address
+        };
         for (number, party) in parties.iter().enumerate() {
             let role = match number {
                 0 => Role::TokenService,
@@ -114,6 +124,7 @@ impl Deployment {
         let token_service = parties.remove(0);
         Self {
             api,
+            authorization_server,
             token_service,
             gateways: parties,
             detect: plan.detect,
@@ -143,39 +154,22 @@ impl Deployment {
         self.calm().bound(self.detect + self.tolerate)
     }
 
-    /// What is to be expected of a gateway that has just been cut off: what its store answered is still on its way.
-    pub(crate) fn being_cut_off(&self) -> AtGateway {
-        AtGateway {
-            unseen: Goes::Either,
-            ..self.cut_off()
-        }
-    }
-
-    /// What is to be expected of a gateway that is cut off from its store: what it knows goes on, nothing else does.
-    pub(crate) fn cut_off(&self) -> AtGateway {
-        AtGateway {
-            seen: Goes::On,
-            unseen: Goes::Out,
-            bound: self.detect + self.tolerate,
-        }
-    }
-
-    /// The same, when it may no longer be what it can.
-    pub(crate) fn cut_off_for_long(&self) -> AtGateway {
-        AtGateway {
-            seen: Goes::Either,
-            ..self.cut_off()
-        }
-    }
-
-    /// The same, when what is tolerated is at its end.
-    pub(crate) fn out(&self) -> AtGateway {
-        AtGateway {
-            seen: Goes::Out,
-            ..self.cut_off()
-        }
+    /// What is to be expected of a gateway that is cut off from its store, and from when on.
+    pub(crate) fn way_out(&self) -> [(Duration, AtGateway); 4] {
+        let bound = self.detect + self.tolerate;
+        let at = |seen, unseen| AtGateway { seen, unseen, bound };
+        [
+            (Duration::ZERO, at(Goes::On, Goes::Either)),
+            (ON_ITS_WAY, at(Goes::On, Goes::Out)),
+            // Its view may have been old already when it was cut off, on a slow machine.
+            (bound / 2, at(Goes::Either, Goes::Out)),
+            (bound, at(Goes::Out, Goes::Out)),
+        ]
     }
 }
+
+/// As long as this an answer of the store may be on its way to a process when the store is gone already.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 
 impl Party {
     fn new(role: Role, folder: &Path, symbolon: &Path, environment: Vec<(String, OsString)>) -> Self {
@@ -262,6 +256,11 @@ fn configuration(
         party.admin
     );
     match role {
+        Role::TokenService if plan.is_broker => format!(
+            "{shared}jwks = {{ url = \"http://{issuer}/jwks\" }}\n\
+             [token_service]\nmode = \"endpoint\"\nlisten = \"{}\"\nissuer = \"http://{issuer}\"\n",
+            party.address
+        ),
         Role::TokenService => {
             let hash = base64url::encode(&sha256(client_secret.as_bytes()));
             let clients = (0..CLIENTS).map(|number| {

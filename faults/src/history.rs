@@ -119,7 +119,7 @@ impl History {
         }
     }
 
-    /// From now on that is to be expected.
+    /// From now on that is to be expected, and nothing any more of what was to come.
     pub(crate) fn begin(&self, name: &'static str, expect: Expect) -> Instant {
         let since = now();
         self.begin_at(since, name, expect);
@@ -128,7 +128,9 @@ impl History {
 
     /// From that moment on, which may not have come yet.
     pub(crate) fn begin_at(&self, since: Instant, name: &'static str, expect: Expect) {
-        self.phases.lock().unwrap().push(Phase { name, since, expect });
+        let mut phases = self.phases.lock().unwrap();
+        phases.retain(|phase| phase.since < since);
+        phases.push(Phase { name, since, expect });
     }
 
     /// Notes a request that is answered.
@@ -167,9 +169,7 @@ impl History {
 
     /// In the order in which they begin.
     pub(crate) fn phases(&self) -> Vec<Phase> {
-        let mut phases = self.phases.lock().unwrap().clone();
-        phases.sort_by_key(|phase| phase.since);
-        phases
+        self.phases.lock().unwrap().clone()
     }
 
     /// What first went well again after that moment.

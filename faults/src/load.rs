@@ -113,8 +113,24 @@ impl Load {
         self.world.writes.store(writes, Ordering::Relaxed);
     }
 
+    /// From that moment on nobody reaches the store: nothing is issued or revoked, and gateways go on as long as they may.
+    pub(crate) fn outage(&self, deployment: &Deployment, since: Instant) {
+        let no_writes = deployment.calm().no_writes();
+        for (after, at_gateway) in deployment.way_out() {
+            let expect = no_writes.clone().at_gateways(at_gateway);
+            self.world.history.begin_at(since + after, "during", expect);
+        }
+    }
+
+    /// It is over: waits until all goes well again, and gives when.
+    pub(crate) async fn recovered(&self, deployment: &Deployment, since: Instant) -> Recovery {
+        let recovery = self.goes_on(since).await;
+        self.world.history.begin("after", deployment.calm());
+        recovery
+    }
+
     /// Waits until all goes well again that has to, and gives when.
-    pub(crate) async fn recovered(&self, since: Instant) -> Recovery {
+    pub(crate) async fn goes_on(&self, since: Instant) -> Recovery {
         let recovery = || self.world.history.recovery(since, self.world.gateways.len());
         patiently("all goes on again", async || recovery().is_whole()).await;
         recovery()

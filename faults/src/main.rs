@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 mod api;
+mod authorization_server;
 mod client;
 mod deployment;
 mod history;

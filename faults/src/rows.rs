@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::judge::Measured;
 use crate::redis_server::Kind;
 
+mod store_down_at_issue;
 mod store_down_at_use;
 
 /// One row.
@@ -34,10 +35,7 @@ pub(crate) struct Scene {
 }
 
 /// All of them, in the order of the list.
-pub(crate) const ROWS: &[Row] = &[store_down_at_use::ROW];
-
-/// As long as this an answer of the store may be on its way to a process when the store is gone already.
-pub(crate) const ON_ITS_WAY: Duration = Duration::from_secs(2);
+pub(crate) const ROWS: &[Row] = &[store_down_at_issue::ROW, store_down_at_use::ROW];
 
 impl Row {
     /// Whether somebody who says that word means it.

@@ -1,6 +1,6 @@
 //! Row 2: the store is down while tokens are used.
 
-use super::{ON_ITS_WAY, Row, Scene, pass};
+use super::{Row, Scene, pass};
 use crate::deployment::{Deployment, Plan};
 use crate::history::now;
 use crate::judge::{Measured, seconds};
@@ -26,23 +26,13 @@ async fn run(scene: Scene) -> Measured {
 
     server.signal("STOP");
     let stopped = now();
-    let tolerated = deployment.detect + deployment.tolerate;
-    let no_writes = deployment.calm().no_writes();
-    for (since, at_gateway) in [
-        (stopped, deployment.being_cut_off()),
-        (stopped + ON_ITS_WAY, deployment.cut_off()),
-        (stopped + tolerated / 2, deployment.cut_off_for_long()),
-        (stopped + tolerated, deployment.out()),
-    ] {
-        history.begin_at(since, "during", no_writes.clone().at_gateways(at_gateway));
-    }
-    pass(tolerated + scene.span(5, 2)).await;
+    load.outage(&deployment, stopped);
+    pass(deployment.detect + deployment.tolerate + scene.span(5, 2)).await;
 
     history.begin("during", deployment.recovering());
     server.signal("CONT");
     let back = now();
-    let recovery = load.recovered(back).await;
-    history.begin("after", deployment.calm());
+    let recovery = load.recovered(&deployment, back).await;
     pass(scene.span(10, 3)).await;
 
     let last = history.last_accept(stopped, back);
