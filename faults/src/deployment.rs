@@ -154,6 +154,12 @@ impl Deployment {
         self.calm().bound(self.detect + self.tolerate)
     }
 
+    /// The same, where only one gateway has to.
+    pub(crate) fn recovering_at(&self, gateway: usize) -> Expect {
+        let at_gateway = self.recovering().gateways[gateway];
+        self.calm().at_gateway(gateway, at_gateway)
+    }
+
     /// What is to be expected of a gateway that is cut off from its store, and from when on.
     pub(crate) fn way_out(&self) -> [(Duration, AtGateway); 4] {
         let bound = self.detect + self.tolerate;
@@ -226,6 +232,11 @@ impl Party {
     /// What it has logged since it was started the last time.
     pub(crate) fn log(&self) -> String {
         self.running.lock().unwrap().as_ref().unwrap().log()
+    }
+
+    /// What the system says of it (`/proc/<pid>/status`), by the name of the line.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        self.running.lock().unwrap().as_ref().unwrap().status(name)
     }
 
     /// A line of its metrics, by how it begins; zero if it is not there.

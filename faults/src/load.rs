@@ -27,7 +27,7 @@ pub(crate) struct Load {
 pub(crate) struct World {
     pub(crate) history: History,
     token_service: SocketAddr,
-    gateways: Vec<SocketAddr>,
+    pub(crate) gateways: Vec<SocketAddr>,
     client_secret: String,
     /// Tokens that live, as far as anybody knows.
     live: Mutex<Vec<TokenNumber>>,
@@ -51,7 +51,7 @@ pub(crate) struct Mix {
     pub(crate) rest: Duration,
 }
 
-const PATH: &str = "/orders/1";
+pub(crate) const PATH: &str = "/orders/1";
 const ISSUE_EVERY: Duration = Duration::from_millis(30);
 /// Ten a second are allowed to each client.
 const REVOKE_EVERY: Duration = Duration::from_millis(250);
@@ -189,6 +189,16 @@ impl Load {
                 "{reached} requests reached the resource server, {accepted} were answered 200"
             ));
         }
+        for gateway in 0..self.world.gateways.len() {
+            let latest = latest_accept(&events, gateway).map_or("none".into(), milliseconds);
+            measured.figure(
+                &format!(
+                    "gateway {}: latest accept, sent after the acknowledgement",
+                    gateway + 1
+                ),
+                latest,
+            );
+        }
         if let Some((p99, latest)) = refused_after(&events, 99) {
             measured.figure("revocation acknowledged → first 401, p99", milliseconds(p99));
             measured.figure(
@@ -199,19 +209,39 @@ impl Load {
     }
 }
 
+/// How long after its revocation was acknowledged a token was last sent that was accepted.
+fn latest_accept(events: &[Event], at: usize) -> Option<Duration> {
+    let acknowledged = acknowledged(events);
+    let accepted = events.iter().filter_map(|event| match event.what {
+        What::Use { gateway, token } if gateway == at && event.answer.is(200) => {
+            event.sent.checked_duration_since(*acknowledged.get(&token)?)
+        }
+        _ => None,
+    });
+    accepted.max()
+}
+
+fn acknowledged(events: &[Event]) -> HashMap<TokenNumber, Instant> {
+    let mut acknowledged = HashMap::new();
+    for event in events {
+        if let What::Revoke(token) = event.what
+            && event.answer.is(200)
+        {
+            acknowledged.entry(token).or_insert(event.received);
+        }
+    }
+    acknowledged
+}
+
 /// How long after an acknowledgement a gateway first refused, of those tokens that were chased.
 fn refused_after(events: &[Event], percent: usize) -> Option<(Duration, Duration)> {
-    let mut acknowledged = HashMap::new();
+    let acknowledged = acknowledged(events);
     let mut refused = HashMap::new();
     for event in events {
-        match event.what {
-            What::Revoke(token) if event.answer.is(200) => {
-                acknowledged.entry(token).or_insert(event.received);
-            }
-            What::Use { gateway, token } if event.answer.is(401) => {
-                refused.entry((gateway, token)).or_insert(event.received);
-            }
-            _ => {}
+        if let What::Use { gateway, token } = event.what
+            && event.answer.is(401)
+        {
+            refused.entry((gateway, token)).or_insert(event.received);
         }
     }
     let mut spans: Vec<_> = refused

@@ -1,6 +1,7 @@
 //! Programs that run beside this one: started, told signals, ended with it, however it ends.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::CommandExt as _;
@@ -72,12 +73,31 @@ impl Process {
 
     /// What it has written so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap()
+        fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Where it writes.
-    pub(crate) fn log_file(&self) -> &std::path::Path {
-        &self.log
+    /// What the system says of it (`/proc/<pid>/status`), by the name of the line; zero if it is gone.
+    pub(crate) fn status(&self, name: &str) -> u64 {
+        let status = self
+            .pid()
+            .and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let status = status.unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.unwrap_or_default()
+    }
+
+    /// The program's own number: it is a child of the one who ends it.
+    fn pid(&self) -> Option<u32> {
+        let parent = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).ok()?;
+        let mut children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
+        children.find(|pid: &u32| {
+            let command = fs::read_to_string(format!("/proc/{pid}/comm"));
+            command.is_ok_and(|command| command.trim_end() != "bash")
+        })
     }
 }
 

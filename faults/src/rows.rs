@@ -8,8 +8,10 @@ use std::time::Duration;
 use crate::judge::Measured;
 use crate::redis_server::Kind;
 
+mod partition;
 mod store_down_at_issue;
 mod store_down_at_use;
+mod store_slow;
 
 /// One row.
 pub(crate) struct Row {
@@ -35,7 +37,12 @@ pub(crate) struct Scene {
 }
 
 /// All of them, in the order of the list.
-pub(crate) const ROWS: &[Row] = &[store_down_at_issue::ROW, store_down_at_use::ROW];
+pub(crate) const ROWS: &[Row] = &[
+    store_down_at_issue::ROW,
+    store_down_at_use::ROW,
+    store_slow::ROW,
+    partition::ROW,
+];
 
 impl Row {
     /// Whether somebody who says that word means it.
