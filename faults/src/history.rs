@@ -135,7 +135,11 @@ impl History {
 
     /// Notes a request that is answered.
     pub(crate) fn note(&self, what: What, sent: Instant, answer: Answer) {
-        let received = now();
+        self.note_between(what, sent, now(), answer);
+    }
+
+    /// Notes a request that was answered then.
+    pub(crate) fn note_between(&self, what: What, sent: Instant, received: Instant, answer: Answer) {
         self.events.lock().unwrap().push(Event {
             what,
             sent,

@@ -368,7 +368,7 @@ pub(crate) fn quantile(sorted: &[Duration], percent: usize) -> Option<Duration> 
 
 /// In seconds, as tables have it.
 pub(crate) fn seconds(span: Duration) -> String {
-    format!("{:.2} s", span.as_secs_f64())
+    format!("{:.3} s", span.as_secs_f64())
 }
 
 /// In milliseconds, as tables have it.

@@ -8,7 +8,11 @@ use std::time::Duration;
 use crate::judge::Measured;
 use crate::redis_server::Kind;
 
+mod failover;
+mod late_publish;
+mod lost_records;
 mod partition;
+mod replica_lag;
 mod store_down_at_issue;
 mod store_down_at_use;
 mod store_slow;
@@ -42,6 +46,16 @@ pub(crate) const ROWS: &[Row] = &[
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    failover::DEATH_ONE,
+    failover::DEATH_NONE,
+    failover::WAKES,
+    failover::ISOLATED_READ,
+    failover::ISOLATED,
+    failover::SPLIT_ALL,
+    failover::SPLIT_NONE,
+    lost_records::ROW,
+    replica_lag::ROW,
+    late_publish::ROW,
 ];
 
 impl Row {

@@ -61,9 +61,7 @@ async fn run(scene: Scene) -> Measured {
         figures.push((format!("{name}: until all goes on again"), took));
     }
 
-    // Whoever had begun when it went may still ask.
-    load.set_writes(false);
-    pass(Duration::from_secs(3)).await;
+    let alone = load.pause_writes().await;
     let mut client = Client::to(deployment.token_service.address);
     for (comes_back, name) in [(false, "for good"), (true, "for 0.3 s")] {
         history.begin("during", deployment.recovering());
@@ -101,7 +99,7 @@ async fn run(scene: Scene) -> Measured {
     }
 
     let since = history.begin("during", deployment.recovering());
-    load.set_writes(true);
+    drop(alone);
     load.recovered(&deployment, since).await;
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
