@@ -15,6 +15,7 @@ mod partition;
 mod replica_lag;
 mod store_down_at_issue;
 mod store_down_at_use;
+mod store_killed;
 mod store_slow;
 
 /// One row.
@@ -43,6 +44,7 @@ pub(crate) struct Scene {
 /// All of them, in the order of the list.
 pub(crate) const ROWS: &[Row] = &[
     store_down_at_issue::ROW,
+    store_killed::ROW,
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,

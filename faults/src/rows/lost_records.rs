@@ -56,7 +56,7 @@ async fn run(scene: Scene) -> Measured {
     let mut measured = load.stop(&deployment).await;
     measured.figure("connections cut within an answer", cut);
     measured.figure("records appended again", doubled);
-    measured.recovery(&recovery);
+    measured.recovery("the last cut", &recovery);
     if cut == 0 || doubled == 0 {
         measured.fault("nothing was cut, or nothing was doubled");
     }

@@ -35,7 +35,7 @@ async fn run(scene: Scene) -> Measured {
     let load = Load::start(&deployment, mix);
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
-    let mut figures = Vec::new();
+    let (mut outages, mut figures) = (Vec::new(), Vec::new());
     let mut asked_meanwhile = 0;
 
     for (signal, name) in [("STOP", "stopped"), ("KILL", "killed")] {
@@ -56,9 +56,7 @@ async fn run(scene: Scene) -> Measured {
         }
         let back = now();
         let recovery = load.goes_on(back).await;
-        figures.push((format!("{name} for"), seconds(back - gone)));
-        let took = recovery.took().map_or("never".into(), seconds);
-        figures.push((format!("{name}: until all goes on again"), took));
+        outages.push((name, back - gone, recovery));
     }
 
     let alone = load.pause_writes().await;
@@ -103,6 +101,10 @@ async fn run(scene: Scene) -> Measured {
     load.recovered(&deployment, since).await;
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
+    for (name, span, recovery) in outages {
+        measured.figure(&format!("{name} for"), seconds(span));
+        measured.recovery(&format!("its return ({name})"), &recovery);
+    }
     measured.figures.extend(figures);
     measured.figure(
         "authorization server asked in the outages, by requests that had begun before",
