@@ -80,6 +80,7 @@ pub(crate) const ISOLATED_READ: Row = Row {
             scene,
             Case {
                 replicas: "publish = 1, revoke = 1, read = 1",
+                may_lose: true,
                 ..Case::of(Fault::IsolatedGateway)
             },
         ))
