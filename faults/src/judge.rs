@@ -1,6 +1,7 @@
 //! What was right, and what was not: from the history alone.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::history::{
@@ -132,7 +133,7 @@ impl Measured {
     }
 
     /// Adds a figure.
-    pub(crate) fn figure(&mut self, what: &str, how_much: impl ToString) {
+    pub(crate) fn figure(&mut self, what: &str, how_much: impl Display) {
         self.figures.push((what.to_owned(), how_much.to_string()));
     }
 

@@ -342,12 +342,13 @@ impl World {
             .find(|place| self.history.token(live[*place]).client == client)?;
         Some(live.swap_remove(found))
     }
+}
 
-    fn one_of(&self, tokens: &Mutex<Vec<TokenNumber>>, of_last: usize) -> Option<TokenNumber> {
-        let tokens = tokens.lock().unwrap();
-        let among = tokens.len().min(of_last);
-        (among > 0).then(|| tokens[tokens.len() - 1 - dice(among)])
-    }
+/// One of those tokens, or of the last so many.
+fn one_of(tokens: &Mutex<Vec<TokenNumber>>, of_last: usize) -> Option<TokenNumber> {
+    let tokens = tokens.lock().unwrap();
+    let among = tokens.len().min(of_last);
+    (among > 0).then(|| tokens[tokens.len() - 1 - dice(among)])
 }
 
 async fn issue(world: Arc<World>, number: usize) {
@@ -405,12 +406,12 @@ async fn use_tokens(world: Arc<World>, gateway: usize, rest: Duration) {
                 world.history.note(What::UseMadeUp { gateway }, sent, answer);
             }
             1..=3 => {
-                if let Some(token) = world.one_of(&world.revoked, 100) {
+                if let Some(token) = one_of(&world.revoked, 100) {
                     world.use_token(&mut client, gateway, token).await;
                 }
             }
             _ => {
-                if let Some(token) = world.one_of(&world.live, usize::MAX) {
+                if let Some(token) = one_of(&world.live, usize::MAX) {
                     world.use_token(&mut client, gateway, token).await;
                 }
             }
