@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use symbolon::config::Config;
 use symbolon_core::{base64url, sha256};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -207,6 +208,12 @@ listen = "{admin}"
             assert_eq!(status, 503);
             refused += 1;
         }
+    }
+
+    /// What a gateway there would read.
+    pub fn gateway_config(&self) -> Config {
+        let name = self.folder.path().join("gateway.toml");
+        Config::parse(&self.third.0, name.to_str().unwrap(), &|_| None).unwrap()
     }
 
     /// A connection to the token service.

@@ -57,6 +57,13 @@ impl Client {
         self.ask(request.body(Full::default()).unwrap()).await.0
     }
 
+    /// Gets what is there.
+    pub async fn fetch(&mut self, path: &str) -> Bytes {
+        let (status, body) = self.ask(Request::get(path).body(Full::default()).unwrap()).await;
+        assert_eq!(status, 200);
+        body
+    }
+
     /// Asks the token service for a token of that client.
     pub async fn issue(&mut self, client: usize) -> String {
         let (status, body) = self.post("/token", &token_form(client)).await;
