@@ -121,8 +121,16 @@ impl Deployment {
         let store = StoreServer::start(kind).await;
         let resource_server = resource_server().await;
         let folder = tempfile::tempdir().unwrap();
-        let [token_service, first, second, third, admin, admin_1, admin_2, admin_3] =
-            std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let [
+            token_service,
+            first,
+            second,
+            third,
+            admin,
+            admin_1,
+            admin_2,
+            admin_3,
+        ] = std::array::from_fn(|_| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let program = program();
         let secret = Command::new(&program).args(["keys", "secret"]).output().unwrap();
         write_private(&folder.path().join("secret"), &secret.stdout);
@@ -249,7 +257,11 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log);
-        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+        Self(
+            command
+                .spawn()
+                .unwrap_or_else(|error| panic!("{command:?}: {error}")),
+        )
     }
 }
 
@@ -310,7 +322,12 @@ fn write_private(file: &Path, text: &[u8]) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = File::options();
-    let mut file = options.write(true).create_new(true).mode(0o600).open(file).unwrap();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .unwrap();
     file.write_all(text).unwrap();
 }
 

@@ -37,7 +37,10 @@ async fn main() {
         for each in [1, 2] {
             let deployment = Deployment::start(kind, 1).await;
             fill(&deployment.store, records, each).await;
-            println!("{}: {records} records, {each} an append", deployment.store.version);
+            println!(
+                "{}: {records} records, {each} an append",
+                deployment.store.version
+            );
             for _ in 0..TIMES {
                 say("read to the end", records, read(&deployment.store, records).await);
             }
@@ -64,7 +67,13 @@ async fn fill(server: &StoreServer, records: usize, each: usize) {
             let octets: Vec<u8> = (at..records.min(at + each))
                 .flat_map(|_| record(keep_until).to_bytes())
                 .collect();
-            appends.cmd("XADD").arg("symbolon:{log}").arg("*").arg("r").arg(octets).ignore();
+            appends
+                .cmd("XADD")
+                .arg("symbolon:{log}")
+                .arg("*")
+                .arg("r")
+                .arg(octets)
+                .ignore();
         }
         appends.exec_async(&mut connection).await.unwrap();
     }

@@ -1,7 +1,8 @@
 //! What does a request cost whose token the gateway has not seen yet, beside what asking the store costs?
 //!
-//! First in this process: a bare `GET` of an entry, and what `Resolver::resolve` takes for the same token while it is
-//! not in the cache (the same `GET`, open, verify, keep) and when it is. Then over HTTP, at a gateway that is a process
+//! First in this process: a bare `GET` of an entry; the same and one bare check of an ES256 signature, which nobody can
+//! do without who takes no store's word for a token; what `Resolver::resolve` takes for the same token while it is not
+//! in the cache (the `GET`, open, verify, keep) and when it is. Then over HTTP, at a gateway that is a process
 //! of its own: a miss, a hit, and the resource server without any gateway. All in one run, so many tokens in each way
 //! and then the next, with one, eight and 32 asking at once; over a real Redis and then a real Valkey.
 //! `cargo run --release -p symbolon-bench --bin miss`
@@ -16,6 +17,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, ParsedPublicKey,
+    Signature,
+};
 use redis::aio::MultiplexedConnection;
 use symbolon::clock::SystemClock;
 use symbolon::keys::{Fixed, Issuers, KeySource};
@@ -31,10 +37,13 @@ const BLOCK: usize = 192;
 /// Turns that count, and those before them.
 const TURNS: usize = 40;
 const WARM_UP: usize = 4;
+/// About what those of the tokens here have.
+const SIGNING_INPUT: usize = 400;
 const ASKING: [usize; 3] = [1, 8, 32];
-/// What each token is asked for, in this order: the third finds what the second has kept, the fifth what the fourth.
-const WAYS: [&str; 6] = [
+/// What each token is asked for, in this order: the fourth finds what the third has kept, the sixth what the fifth.
+const WAYS: [&str; 7] = [
     "bare GET",
+    "bare GET, bare check",
     "resolve, not in the cache",
     "resolve, in the cache",
     "gateway, not in its cache",
@@ -45,8 +54,16 @@ const WAYS: [&str; 6] = [
 /// Somebody who asks, one thing after the other.
 enum Asker {
     Store(MultiplexedConnection),
+    StoreAndCheck(MultiplexedConnection, Arc<Check>),
     Resolver(Arc<Resolver>),
     Http(Client),
+}
+
+/// A signature that is good, and what is needed to find that out.
+struct Check {
+    key: ParsedPublicKey,
+    message: Vec<u8>,
+    signature: Signature,
 }
 
 struct Token {
@@ -60,6 +77,7 @@ async fn main() {
         let deployment = Deployment::start(kind, 1).await;
         let connection = deployment.store.connect().await;
         let resolver = resolver(&deployment).await;
+        let check = Arc::new(Check::new());
         println!("{}", deployment.store.version);
         for asking in ASKING {
             let mut ways: Vec<Vec<Asker>> = Vec::new();
@@ -68,8 +86,9 @@ async fn main() {
                 for _ in 0..asking {
                     askers.push(match way {
                         0 => Asker::Store(connection.clone()),
-                        1 | 2 => Asker::Resolver(resolver.clone()),
-                        3 | 4 => Asker::Http(Client::connect(deployment.gateways[0]).await),
+                        1 => Asker::StoreAndCheck(connection.clone(), check.clone()),
+                        2 | 3 => Asker::Resolver(resolver.clone()),
+                        4 | 5 => Asker::Http(Client::connect(deployment.gateways[0]).await),
                         _ => Asker::Http(Client::connect(deployment.resource_server).await),
                     });
                 }
@@ -96,11 +115,12 @@ fn report(asking: usize, spans: &mut [Spans]) {
     for (name, spans) in WAYS.iter().zip(spans) {
         let [p50, p99, _] = spans.figures().0;
         let times = |span: Duration, of: Duration| span.as_secs_f64() / of.as_secs_f64();
+        let micros = |span: Duration| format!("{:.1} µs", span.as_secs_f64() * 1e6);
         println!(
-            "    {name:<26} p50 {:>8} ({:>5.2})   p99 {:>8} ({:>5.2})",
-            format!("{p50:.0?}"),
+            "    {name:<26} p50 {:>10} ({:>5.2})   p99 {:>10} ({:>5.2})",
+            micros(p50),
             times(p50, half),
-            format!("{p99:.0?}"),
+            micros(p99),
             times(p99, most)
         );
     }
@@ -175,16 +195,37 @@ async fn ask_all(askers: &mut Vec<Asker>, tokens: &Arc<[Token]>) -> Spans {
 impl Asker {
     async fn ask(&mut self, token: &Token) {
         match self {
-            Self::Store(connection) => {
-                let mut get = redis::cmd("GET");
-                let entry: Vec<u8> = get.arg(&token.entry).query_async(connection).await.unwrap();
-                assert!(!entry.is_empty());
+            Self::Store(connection) => look_up(connection, token).await,
+            Self::StoreAndCheck(connection, check) => {
+                look_up(connection, token).await;
+                let verdict = check.key.verify_sig(&check.message, check.signature.as_ref());
+                verdict.unwrap();
             }
             Self::Resolver(resolver) => {
                 let token = resolver.parse(&token.text).unwrap();
                 resolver.resolve(&token).await.unwrap();
             }
             Self::Http(client) => assert_eq!(client.get("/", Some(&token.text)).await, 200),
+        }
+    }
+}
+
+async fn look_up(connection: &mut MultiplexedConnection, token: &Token) {
+    let mut get = redis::cmd("GET");
+    let entry: Vec<u8> = get.arg(&token.entry).query_async(connection).await.unwrap();
+    assert!(!entry.is_empty());
+}
+
+impl Check {
+    fn new() -> Self {
+        let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+        let message = vec![b'x'; SIGNING_INPUT];
+        let signature = key.sign(&SystemRandom::new(), &message).unwrap();
+        let key = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, key.public_key().as_ref()).unwrap();
+        Self {
+            key,
+            message,
+            signature,
         }
     }
 }

@@ -75,8 +75,14 @@ async fn measure(deployment: &Arc<Deployment>, revocations: usize) {
         asked.used,
         asked.issued
     );
-    println!("  refused at both, since the 200 came        {}", all.since_answer.figures());
-    println!("  the same, since the revocation was sent    {}", all.since_sent.figures());
+    println!(
+        "  refused at both, since the 200 came        {}",
+        all.since_answer.figures()
+    );
+    println!(
+        "  the same, since the revocation was sent    {}",
+        all.since_sent.figures()
+    );
     println!(
         "  {} requests that were sent after the 200 were still granted, the last one {:.3?} after it",
         all.late, all.latest
@@ -196,7 +202,12 @@ impl Load {
         let mut tasks = Vec::new();
         for gateway in deployment.gateways {
             for _ in 0..USERS {
-                tasks.push(tokio::spawn(use_tokens(gateway, tokens.clone(), stop.clone(), asked.clone())));
+                tasks.push(tokio::spawn(use_tokens(
+                    gateway,
+                    tokens.clone(),
+                    stop.clone(),
+                    asked.clone(),
+                )));
             }
         }
         let (issuing_stop, issued) = (stop.clone(), asked.clone());
