@@ -234,6 +234,11 @@ impl Party {
         self.running.lock().unwrap().as_ref().unwrap().log()
     }
 
+    /// How often that stands in its log.
+    pub(crate) fn has_logged(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
     /// What the system says of it (`/proc/<pid>/status`), by the name of the line.
     pub(crate) fn status(&self, name: &str) -> u64 {
         self.running.lock().unwrap().as_ref().unwrap().status(name)

@@ -8,6 +8,8 @@ use std::time::Duration;
 use crate::judge::Measured;
 use crate::redis_server::Kind;
 
+mod corrupted_entries;
+mod hostile_store;
 mod partition;
 mod store_down_at_issue;
 mod store_down_at_use;
@@ -42,6 +44,8 @@ pub(crate) const ROWS: &[Row] = &[
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    corrupted_entries::ROW,
+    hostile_store::ROW,
 ];
 
 impl Row {
