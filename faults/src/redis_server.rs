@@ -201,7 +201,8 @@ impl RedisServer {
     }
 }
 
-fn entry_name(token: &str) -> String {
+/// The name of that key.
+pub(crate) fn entry_name(token: &str) -> String {
     let key = token.parse::<OpaqueToken>().unwrap().entry_key();
     format!("symbolon:e:{}", base64url::encode(key.as_bytes()))
 }

@@ -10,10 +10,12 @@ use crate::redis_server::Kind;
 
 mod corrupted_entries;
 mod hostile_store;
+mod killed;
 mod partition;
 mod store_down_at_issue;
 mod store_down_at_use;
 mod store_slow;
+mod thundering_herd;
 
 /// One row.
 pub(crate) struct Row {
@@ -44,8 +46,10 @@ pub(crate) const ROWS: &[Row] = &[
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    killed::ROW,
     corrupted_entries::ROW,
     hostile_store::ROW,
+    thundering_herd::ROW,
 ];
 
 impl Row {
