@@ -1,10 +1,9 @@
 //! An authorization server behind the token service: it counts what it is asked, and can be made to wait.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -32,6 +31,7 @@ struct State {
     /// What it keeps giving, if it repeats itself.
     repeats: Mutex<Option<String>>,
     holds: watch::Sender<bool>,
+    is_away: AtomicBool,
 }
 
 impl AuthorizationServer {
@@ -48,13 +48,22 @@ impl AuthorizationServer {
                 issued: AtomicUsize::new(0),
                 repeats: Mutex::default(),
                 holds: watch::Sender::new(false),
+                is_away: AtomicBool::new(false),
             }),
         };
         let state = server.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = state.clone();
-                let service = service_fn(move |request| answer(state.clone(), request));
+                let service = service_fn(move |request| {
+                    let state = state.clone();
+                    async move {
+                        if state.is_away.load(Ordering::SeqCst) {
+                            return Err(std::io::Error::other("it is away"));
+                        }
+                        Ok(answer(state, request).await)
+                    }
+                });
                 let connection = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
             }
@@ -65,6 +74,11 @@ impl AuthorizationServer {
     /// How many tokens it has given.
     pub(crate) fn issued(&self) -> usize {
         self.state.issued.load(Ordering::SeqCst)
+    }
+
+    /// Answers nobody any more; or again.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.state.is_away.store(away, Ordering::SeqCst);
     }
 
     /// Keeps back the tokens that it gives, or lets them go and those that come.
@@ -78,7 +92,7 @@ impl AuthorizationServer {
     }
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -102,7 +116,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let response = Response::builder()
         .header("content-type", "application/json")
         .body(Full::from(answer.to_string()));
-    Ok(response.unwrap())
+    response.unwrap()
 }
 
 impl State {

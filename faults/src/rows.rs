@@ -10,7 +10,9 @@ use crate::redis_server::Kind;
 
 mod corrupted_entries;
 mod hostile_store;
+mod issuers_down;
 mod killed;
+mod miss_flood;
 mod partition;
 mod store_down_at_issue;
 mod store_down_at_use;
@@ -46,7 +48,9 @@ pub(crate) const ROWS: &[Row] = &[
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    issuers_down::ROW,
     killed::ROW,
+    miss_flood::ROW,
     corrupted_entries::ROW,
     hostile_store::ROW,
     thundering_herd::ROW,
