@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -32,6 +32,8 @@ struct State {
     repeats: Mutex<Option<String>>,
     holds: watch::Sender<bool>,
     is_away: AtomicBool,
+    /// Of the tokens that it gives next, in seconds.
+    lifetime: AtomicU64,
 }
 
 impl AuthorizationServer {
@@ -49,6 +51,7 @@ impl AuthorizationServer {
                 repeats: Mutex::default(),
                 holds: watch::Sender::new(false),
                 is_away: AtomicBool::new(false),
+                lifetime: AtomicU64::new(LIFETIME),
             }),
         };
         let state = server.state.clone();
@@ -79,6 +82,12 @@ impl AuthorizationServer {
     /// Answers nobody any more; or again.
     pub(crate) fn set_away(&self, away: bool) {
         self.state.is_away.store(away, Ordering::SeqCst);
+    }
+
+    /// Gives tokens that live for so many seconds; or, without a number, longer than anybody looks.
+    pub(crate) fn set_lifetime(&self, lifetime: Option<u64>) {
+        let lifetime = lifetime.unwrap_or(LIFETIME);
+        self.state.lifetime.store(lifetime, Ordering::SeqCst);
     }
 
     /// Keeps back the tokens that it gives, or lets them go and those that come.
@@ -131,7 +140,7 @@ impl State {
             }
             None => self.sign(body),
         };
-        json!({ "access_token": jwt, "token_type": "Bearer", "expires_in": LIFETIME })
+        json!({ "access_token": jwt, "token_type": "Bearer", "expires_in": self.lifetime.load(Ordering::SeqCst) })
     }
 
     fn sign(&self, body: &[u8]) -> String {
@@ -140,12 +149,12 @@ impl State {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let claims = json!({
             "iss": self.issuer, "sub": client, "client_id": client, "aud": self.audience, "iat": now,
-            "exp": now + LIFETIME, "jti": base64url::encode(&random::<16>()),
+            "exp": now + self.lifetime.load(Ordering::SeqCst), "jti": base64url::encode(&random::<16>()),
         });
         let jwt = self.key.sign("at+jwt", &claims).unwrap();
         jwt.expose().to_owned()
     }
 }
 
-/// Of its tokens, in seconds: longer than a row.
+/// Longer than a row.
 const LIFETIME: u64 = 1_800;

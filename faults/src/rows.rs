@@ -18,6 +18,7 @@ mod store_down_at_issue;
 mod store_down_at_use;
 mod store_slow;
 mod thundering_herd;
+mod wrong_clocks;
 
 /// One row.
 pub(crate) struct Row {
@@ -49,6 +50,7 @@ pub(crate) const ROWS: &[Row] = &[
     store_slow::ROW,
     partition::ROW,
     issuers_down::ROW,
+    wrong_clocks::ROW,
     killed::ROW,
     miss_flood::ROW,
     corrupted_entries::ROW,
