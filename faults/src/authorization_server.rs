@@ -1,10 +1,9 @@
 //! An authorization server behind the token service: it counts what it is asked, and can be made to wait.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
@@ -32,6 +31,9 @@ struct State {
     /// What it keeps giving, if it repeats itself.
     repeats: Mutex<Option<String>>,
     holds: watch::Sender<bool>,
+    is_away: AtomicBool,
+    /// Of the tokens that it gives next, in seconds.
+    lifetime: AtomicU64,
 }
 
 impl AuthorizationServer {
@@ -48,13 +50,23 @@ impl AuthorizationServer {
                 issued: AtomicUsize::new(0),
                 repeats: Mutex::default(),
                 holds: watch::Sender::new(false),
+                is_away: AtomicBool::new(false),
+                lifetime: AtomicU64::new(LIFETIME),
             }),
         };
         let state = server.state.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let state = state.clone();
-                let service = service_fn(move |request| answer(state.clone(), request));
+                let service = service_fn(move |request| {
+                    let state = state.clone();
+                    async move {
+                        if state.is_away.load(Ordering::SeqCst) {
+                            return Err(std::io::Error::other("it is away"));
+                        }
+                        Ok(answer(state, request).await)
+                    }
+                });
                 let connection = hyper::server::conn::http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
             }
@@ -65,6 +77,17 @@ impl AuthorizationServer {
     /// How many tokens it has given.
     pub(crate) fn issued(&self) -> usize {
         self.state.issued.load(Ordering::SeqCst)
+    }
+
+    /// Answers nobody any more; or again.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.state.is_away.store(away, Ordering::SeqCst);
+    }
+
+    /// Gives tokens that live for so many seconds; or, without a number, longer than anybody looks.
+    pub(crate) fn set_lifetime(&self, lifetime: Option<u64>) {
+        let lifetime = lifetime.unwrap_or(LIFETIME);
+        self.state.lifetime.store(lifetime, Ordering::SeqCst);
     }
 
     /// Keeps back the tokens that it gives, or lets them go and those that come.
@@ -78,7 +101,7 @@ impl AuthorizationServer {
     }
 }
 
-async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(state: Arc<State>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let body = request.into_body().collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
@@ -102,7 +125,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
     let response = Response::builder()
         .header("content-type", "application/json")
         .body(Full::from(answer.to_string()));
-    Ok(response.unwrap())
+    response.unwrap()
 }
 
 impl State {
@@ -117,7 +140,7 @@ impl State {
             }
             None => self.sign(body),
         };
-        json!({ "access_token": jwt, "token_type": "Bearer", "expires_in": LIFETIME })
+        json!({ "access_token": jwt, "token_type": "Bearer", "expires_in": self.lifetime.load(Ordering::SeqCst) })
     }
 
     fn sign(&self, body: &[u8]) -> String {
@@ -126,12 +149,12 @@ impl State {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let claims = json!({
             "iss": self.issuer, "sub": client, "client_id": client, "aud": self.audience, "iat": now,
-            "exp": now + LIFETIME, "jti": base64url::encode(&random::<16>()),
+            "exp": now + self.lifetime.load(Ordering::SeqCst), "jti": base64url::encode(&random::<16>()),
         });
         let jwt = self.key.sign("at+jwt", &claims).unwrap();
         jwt.expose().to_owned()
     }
 }
 
-/// Of its tokens, in seconds: longer than a row.
+/// Longer than a row.
 const LIFETIME: u64 = 1_800;

@@ -233,14 +233,14 @@ impl Party {
         *self.running.lock().unwrap() = None;
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: &str) {
-        self.running.lock().unwrap().as_ref().unwrap().signal(signal);
-    }
-
     /// What it has logged since it was started the last time.
     pub(crate) fn log(&self) -> String {
         self.running.lock().unwrap().as_ref().unwrap().log()
+    }
+
+    /// How often that stands in its log.
+    pub(crate) fn has_logged(&self, text: &str) -> usize {
+        self.log().matches(text).count()
     }
 
     /// What the system says of it (`/proc/<pid>/status`), by the name of the line.

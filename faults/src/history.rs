@@ -22,6 +22,8 @@ pub(crate) struct Token {
     pub(crate) text: Arc<str>,
     /// Whose it is.
     pub(crate) client: usize,
+    /// When it ends, if that is soon: it may be refused after the one, and has to be after the other.
+    pub(crate) ends: Option<(Instant, Instant)>,
 }
 
 /// Its place in the history.
@@ -157,8 +159,14 @@ impl History {
         tokens.push(Token {
             text: text.into(),
             client,
+            ends: None,
         });
         tokens.len() - 1
+    }
+
+    /// Says when a token ends.
+    pub(crate) fn ends(&self, number: TokenNumber, from: Instant, to: Instant) {
+        self.tokens.write().unwrap()[number].ends = Some((from, to));
     }
 
     pub(crate) fn token(&self, number: TokenNumber) -> Token {

@@ -61,7 +61,7 @@ impl Measured {
     /// Judges all that happened.
     pub(crate) fn of(history: &History) -> Self {
         let (events, phases) = (history.events(), history.phases());
-        let judge = Judge::new(&events, &phases);
+        let judge = Judge::new(history, &events, &phases);
         let mut measured = Self {
             requests: events.len(),
             tokens: history.tokens(),
@@ -160,6 +160,7 @@ impl Measured {
 }
 
 struct Judge<'a> {
+    history: &'a History,
     phases: &'a [Phase],
     /// When somebody first asked for the revocation of a token.
     asked: HashMap<TokenNumber, Instant>,
@@ -172,8 +173,9 @@ struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn new(events: &[Event], phases: &'a [Phase]) -> Self {
+    fn new(history: &'a History, events: &[Event], phases: &'a [Phase]) -> Self {
         let mut judge = Self {
+            history,
             phases,
             asked: HashMap::new(),
             acknowledged: HashMap::new(),
@@ -228,6 +230,11 @@ impl<'a> Judge<'a> {
     }
 
     fn accept(&self, event: &Event, gateway: usize, token: TokenNumber) -> Verdict {
+        if let Some((_, end)) = self.history.token(token).ends
+            && event.sent > end
+        {
+            return Verdict::Accepted(Some(event.sent - end));
+        }
         if let Some(acknowledged) = self.acknowledged.get(&token) {
             let late = event.sent.saturating_duration_since(*acknowledged);
             if late > self.bound(*acknowledged, event.sent, gateway) {
@@ -247,7 +254,8 @@ impl<'a> Judge<'a> {
     }
 
     fn refusal(&self, event: &Event, token: TokenNumber) -> Verdict {
-        if self.is_asked(event, token) {
+        let ends = self.history.token(token).ends;
+        if self.is_asked(event, token) || ends.is_some_and(|(from, _)| event.received >= from) {
             Verdict::Right
         } else {
             Verdict::Lost

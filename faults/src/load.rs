@@ -277,6 +277,22 @@ impl World {
 
     /// Asks for a token.
     pub(crate) async fn issue(&self, client: &mut Client, number: usize) -> Option<TokenNumber> {
+        let token = self.try_issue(client, number).await?;
+        self.live.lock().unwrap().push(token);
+        Some(token)
+    }
+
+    /// Asks for a token that the others leave alone until the end, as often as it takes.
+    pub(crate) async fn issue_apart(&self, client: &mut Client, number: usize) -> TokenNumber {
+        loop {
+            if let Some(token) = self.try_issue(client, number).await {
+                return token;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn try_issue(&self, client: &mut Client, number: usize) -> Option<TokenNumber> {
         let id = format!("client-{number}");
         let parameters = [
             ("grant_type", "client_credentials"),
@@ -290,11 +306,16 @@ impl World {
             return None;
         }
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        let token = self
-            .history
-            .hand_out(body["access_token"].as_str().unwrap(), number);
-        self.live.lock().unwrap().push(token);
-        Some(token)
+        let token = body["access_token"].as_str().unwrap();
+        Some(self.history.hand_out(token, number))
+    }
+
+    /// Uses a token that is none here, whatever it is elsewhere.
+    pub(crate) async fn use_no_token(&self, client: &mut Client, gateway: usize, text: &str) -> Answer {
+        let sent = now();
+        let (answer, _) = client.get(PATH, Some(text)).await;
+        self.history.note(What::UseMadeUp { gateway }, sent, answer);
+        answer
     }
 
     /// Asks for a revocation; whether it is acknowledged.
@@ -400,10 +421,7 @@ async fn use_tokens(world: Arc<World>, gateway: usize, rest: Duration) {
     while world.rest(rest).await {
         match dice(20) {
             0 => {
-                let made_up = made_up();
-                let sent = now();
-                let (answer, _) = client.get(PATH, Some(&made_up)).await;
-                world.history.note(What::UseMadeUp { gateway }, sent, answer);
+                world.use_no_token(&mut client, gateway, &made_up()).await;
             }
             1..=3 => {
                 if let Some(token) = one_of(&world.revoked, 100) {

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use redis::aio::MultiplexedConnection;
 use redis::{FromRedisValue, RedisResult, Value};
+use symbolon_core::{OpaqueToken, base64url};
 use tempfile::TempDir;
 
 use crate::output::{Whose, root};
@@ -203,6 +204,19 @@ impl RedisServer {
         .await;
     }
 
+    /// What stands under the entry key of that token.
+    pub(crate) async fn entry(&self, token: &str) -> Vec<u8> {
+        let answer = self.try_query(redis::cmd("GET").arg(entry_name(token))).await;
+        redis::from_redis_value(answer.unwrap()).unwrap()
+    }
+
+    /// Writes there, as one does who may write and asks nobody.
+    pub(crate) async fn put_entry(&self, token: &str, octets: &[u8]) {
+        let mut set = redis::cmd("SET");
+        set.arg(entry_name(token)).arg(octets);
+        self.try_query(&set).await.unwrap();
+    }
+
     /// A field of `INFO`.
     pub(crate) async fn info(&self, field: &str) -> String {
         let info: String = self.ask(&["INFO", "everything"]).await;
@@ -211,4 +225,10 @@ impl RedisServer {
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
         line.unwrap_or_default().to_owned()
     }
+}
+
+/// The name of that key.
+pub(crate) fn entry_name(token: &str) -> String {
+    let key = token.parse::<OpaqueToken>().unwrap().entry_key();
+    format!("symbolon:e:{}", base64url::encode(key.as_bytes()))
 }

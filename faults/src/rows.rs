@@ -8,15 +8,22 @@ use std::time::Duration;
 use crate::judge::Measured;
 use crate::redis_server::Kind;
 
+mod corrupted_entries;
 mod failover;
+mod hostile_store;
+mod issuers_down;
+mod killed;
 mod late_publish;
 mod lost_records;
+mod miss_flood;
 mod partition;
 mod replica_lag;
 mod store_down_at_issue;
 mod store_down_at_use;
 mod store_killed;
 mod store_slow;
+mod thundering_herd;
+mod wrong_clocks;
 
 /// One row.
 pub(crate) struct Row {
@@ -58,6 +65,13 @@ pub(crate) const ROWS: &[Row] = &[
     lost_records::ROW,
     replica_lag::ROW,
     late_publish::ROW,
+    issuers_down::ROW,
+    wrong_clocks::ROW,
+    killed::ROW,
+    miss_flood::ROW,
+    corrupted_entries::ROW,
+    hostile_store::ROW,
+    thundering_herd::ROW,
 ];
 
 impl Row {
