@@ -45,14 +45,26 @@ impl Client {
 
     /// POST of a form.
     pub(crate) async fn post(&mut self, path: &str, parameters: &[(&str, &str)]) -> (Answer, Bytes) {
+        self.post_as(None, path, parameters).await
+    }
+
+    /// The same, by who has that bearer token.
+    pub(crate) async fn post_as(
+        &mut self,
+        bearer: Option<&str>,
+        path: &str,
+        parameters: &[(&str, &str)],
+    ) -> (Answer, Bytes) {
         let form = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(parameters)
             .finish();
-        let request = Request::post(path)
+        let mut request = Request::post(path)
             .header("host", self.at.to_string())
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body(Full::from(form));
-        self.send(request.unwrap()).await
+            .header("content-type", "application/x-www-form-urlencoded");
+        if let Some(bearer) = bearer {
+            request = request.header("authorization", format!("Bearer {bearer}"));
+        }
+        self.send(request.body(Full::from(form)).unwrap()).await
     }
 
     /// Any request. What was never sent for want of a connection is sent once more.

@@ -30,6 +30,8 @@ pub(crate) struct Deployment {
     pub(crate) tolerate: Duration,
     /// The secret of every client.
     pub(crate) client_secret: String,
+    /// The operators' token.
+    pub(crate) operator: String,
     folder: TempDir,
 }
 
@@ -42,6 +44,8 @@ pub(crate) struct Plan {
     pub(crate) gateways: usize,
     pub(crate) detect: Duration,
     pub(crate) tolerate: Duration,
+    /// The kind of its tokens.
+    pub(crate) tokens: &'static str,
     /// Whether the token service stands before an authorization server, and does not sign itself.
     pub(crate) is_broker: bool,
 }
@@ -76,6 +80,7 @@ impl Plan {
             gateways: 2,
             detect: Duration::from_secs(2),
             tolerate: scene.span(30, 8),
+            tokens: "salted",
             is_broker: false,
         }
     }
@@ -100,9 +105,12 @@ impl Deployment {
         let folder = tempfile::tempdir().unwrap();
         let secret = Secret::generate(NonZeroU8::MIN).expose();
         let client_secret = base64url::encode(&random::<32>());
-        canary(&secret);
-        canary(&client_secret);
+        let operator = base64url::encode(&random::<32>());
+        for secret in [&*secret, &client_secret, &operator] {
+            canary(secret);
+        }
         write(folder.path(), "secret", &secret);
+        write(folder.path(), "operator", &operator);
         let roles = std::iter::once(Role::TokenService).chain((0..plan.gateways).map(Role::Gateway));
         let mut parties: Vec<Party> = roles
             .map(|role| Party::new(role, folder.path(), &scene.symbolon, (plan.environment)(role)))
@@ -130,6 +138,7 @@ impl Deployment {
             detect: plan.detect,
             tolerate: plan.tolerate,
             client_secret,
+            operator,
             folder,
         }
     }
@@ -266,10 +275,10 @@ fn configuration(
         "secret = {{ file = \"secret\" }}\n\
          data = \"data-{data}\"\n\
          [store]\nkind = \"redis\"\n{store}\n\
-         [admin]\nlisten = \"{}\"\n\
-         [[issuers]]\nissuer = \"http://{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+         [admin]\nlisten = \"{}\"\ntoken = {{ file = \"operator\" }}\n\
+         [[issuers]]\nissuer = \"http://{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"{}\"\n\
          max_lifetime = \"1h\"\n",
-        party.admin
+        party.admin, plan.tokens
     );
     match role {
         Role::TokenService if plan.is_broker => format!(

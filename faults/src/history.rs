@@ -77,9 +77,11 @@ pub(crate) struct Expect {
     pub(crate) gateways: Vec<AtGateway>,
     /// Whether a process may be away, so that no answer is one too.
     pub(crate) may_be_away: bool,
-    /// Whether what the store acknowledged may be lost, as the settings of this case allow: then it is measured, and no
-    /// fault.
+    /// Whether a gateway may not know a token that was handed out, as the settings of this case allow: then it is
+    /// measured, and no fault.
     pub(crate) may_lose: bool,
+    /// The same of a revocation that was acknowledged.
+    pub(crate) may_be_late: bool,
 }
 
 /// When what went well again: a token, a revocation, and at each gateway a token that it had not seen before.
@@ -137,7 +139,11 @@ impl History {
 
     /// Notes a request that is answered.
     pub(crate) fn note(&self, what: What, sent: Instant, answer: Answer) {
-        let received = now();
+        self.note_between(what, sent, now(), answer);
+    }
+
+    /// Notes a request that was answered then.
+    pub(crate) fn note_between(&self, what: What, sent: Instant, received: Instant, answer: Answer) {
         self.events.lock().unwrap().push(Event {
             what,
             sent,
@@ -231,9 +237,16 @@ impl Recovery {
         self.last().is_some()
     }
 
-    /// How long it took until all of it did.
-    pub(crate) fn took(&self) -> Option<Duration> {
-        Some(self.last()? - self.since)
+    /// How long each of them took.
+    pub(crate) fn took(&self) -> [(&'static str, Option<Duration>); 3] {
+        let unseen = self.unseen.iter().copied();
+        let unseen = unseen.reduce(|one, other| Some(one?.max(other?))).flatten();
+        let took = |at: Option<Instant>| Some(at? - self.since);
+        [
+            ("a token", took(self.issue)),
+            ("a revocation", took(self.revoke)),
+            ("a look-up at every gateway", took(unseen)),
+        ]
     }
 
     fn last(&self) -> Option<Instant> {
@@ -259,6 +272,7 @@ impl Expect {
             gateways: vec![at_gateway; gateways],
             may_be_away: false,
             may_lose: false,
+            may_be_late: false,
         }
     }
 

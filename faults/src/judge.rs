@@ -1,6 +1,6 @@
 //! What was right, and what was not: from the history alone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::history::{
@@ -67,25 +67,25 @@ impl Measured {
             revocations: judge.acknowledged.len(),
             ..Self::default()
         };
-        let mut lost: HashMap<TokenNumber, ()> = HashMap::new();
-        let mut lost_by_settings: HashMap<TokenNumber, ()> = HashMap::new();
+        let mut lost: HashSet<TokenNumber> = HashSet::new();
+        let mut lost_by_settings: HashSet<TokenNumber> = HashSet::new();
         let mut late_by_settings: Option<Duration> = None;
         let mut right: Vec<&Event> = Vec::new();
         for event in &events {
             let verdict = judge.verdict(event);
-            let may_lose = judge.may_lose(event);
+            let allows = |may: fn(&Expect) -> bool| judge.allows(event, may);
             match verdict {
                 Verdict::Right => {
                     right.push(event);
                     continue;
                 }
-                Verdict::Accepted(Some(late)) if may_lose => {
+                Verdict::Accepted(Some(late)) if allows(|expect| expect.may_be_late) => {
                     late_by_settings = late_by_settings.max(Some(late));
                     continue;
                 }
-                Verdict::Lost if may_lose => {
+                Verdict::Lost if allows(|expect| expect.may_lose) => {
                     if let What::Use { token, .. } = event.what {
-                        lost_by_settings.insert(token, ());
+                        lost_by_settings.insert(token);
                     }
                     continue;
                 }
@@ -94,7 +94,7 @@ impl Measured {
                     let What::Use { token, .. } = event.what else {
                         continue;
                     };
-                    if lost.insert(token, ()).is_some() {
+                    if !lost.insert(token) {
                         continue;
                     }
                     measured.lost += 1;
@@ -104,10 +104,15 @@ impl Measured {
             measured.example(&judge.told(event, &verdict));
         }
         if phases.iter().any(|phase| phase.expect.may_lose) {
-            measured.figure("tokens lost, as the settings allow", lost_by_settings.len());
             measured.figure(
-                "latest accept after the acknowledgement, as the settings allow",
-                late_by_settings.map_or("none beyond the bound".into(), seconds),
+                "tokens that a gateway did not know, as the settings allow",
+                lost_by_settings.len(),
+            );
+        }
+        if phases.iter().any(|phase| phase.expect.may_be_late) {
+            measured.figure(
+                "latest accept beyond the bound, as the settings allow",
+                late_by_settings.map_or("none".into(), seconds),
             );
         }
         measured.phases = latencies(&right, &phases);
@@ -132,9 +137,11 @@ impl Measured {
     }
 
     /// Adds how long it took until all went well again.
-    pub(crate) fn recovery(&mut self, recovery: &Recovery) {
-        let took = recovery.took().map_or("never".into(), seconds);
-        self.figure("until all goes on again", took);
+    pub(crate) fn recovery(&mut self, what: &str, recovery: &Recovery) {
+        for (first, took) in recovery.took() {
+            let took = took.map_or("never".into(), seconds);
+            self.figure(&format!("from {what} to {first}"), took);
+        }
     }
 
     /// Whether nothing is wrong.
@@ -292,10 +299,10 @@ impl<'a> Judge<'a> {
         bounds.map(|at| at.bound).max().unwrap_or_default()
     }
 
-    fn may_lose(&self, event: &Event) -> bool {
-        self.phases
-            .iter()
-            .any(|phase| phase.since <= event.received && phase.expect.may_lose)
+    /// Whether that is allowed in a phase that had begun by then.
+    fn allows(&self, event: &Event, may: impl Fn(&Expect) -> bool) -> bool {
+        let mut begun = self.phases.iter().filter(|phase| phase.since <= event.received);
+        begun.any(|phase| may(&phase.expect))
     }
 
     fn any(&self, from: Instant, to: Instant, is: impl Fn(&Expect) -> bool) -> bool {
@@ -376,7 +383,7 @@ pub(crate) fn quantile(sorted: &[Duration], percent: usize) -> Option<Duration> 
 
 /// In seconds, as tables have it.
 pub(crate) fn seconds(span: Duration) -> String {
-    format!("{:.2} s", span.as_secs_f64())
+    format!("{:.3} s", span.as_secs_f64())
 }
 
 /// In milliseconds, as tables have it.

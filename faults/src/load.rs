@@ -1,18 +1,19 @@
 //! Clients that issue, use and revoke all the time, and note what comes of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use symbolon_core::{base64url, random};
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::task::JoinSet;
 
 use crate::client::Client;
 use crate::deployment::{CLIENTS, Deployment};
 use crate::history::{Answer, Event, History, Instant, Recovery, TokenNumber, What, now};
-use crate::judge::{Measured, milliseconds, quantile};
+use crate::judge::{Measured, quantile, seconds};
 use crate::process::patiently;
 use crate::rows::Scene;
 
@@ -33,8 +34,10 @@ pub(crate) struct World {
     live: Mutex<Vec<TokenNumber>>,
     /// Tokens whose revocation is acknowledged.
     revoked: Mutex<Vec<TokenNumber>>,
-    /// Whether tokens are issued and revoked, and not only used.
-    writes: AtomicBool,
+    /// Those of them that are tried until they are refused.
+    chased: Mutex<HashSet<TokenNumber>>,
+    /// Held by who issues or revokes.
+    writes: Arc<RwLock<()>>,
     stopped: AtomicBool,
 }
 
@@ -84,7 +87,8 @@ impl Load {
             client_secret: deployment.client_secret.clone(),
             live: Mutex::default(),
             revoked: Mutex::default(),
-            writes: AtomicBool::new(true),
+            chased: Mutex::default(),
+            writes: Arc::default(),
             stopped: AtomicBool::new(false),
         });
         world.history.begin("before", deployment.calm());
@@ -108,9 +112,9 @@ impl Load {
         }
     }
 
-    /// Nothing is issued and revoked any more, or again.
-    pub(crate) fn set_writes(&self, writes: bool) {
-        self.world.writes.store(writes, Ordering::Relaxed);
+    /// Nothing is issued or revoked by these clients for as long as that is kept, and nothing of it is under way.
+    pub(crate) async fn pause_writes(&self) -> OwnedRwLockWriteGuard<()> {
+        self.world.writes.clone().write_owned().await
     }
 
     /// From that moment on nobody reaches the store: nothing is issued or revoked, and gateways go on as long as they may.
@@ -189,22 +193,19 @@ impl Load {
                 "{reached} requests reached the resource server, {accepted} were answered 200"
             ));
         }
+        let chased = self.world.chased.lock().unwrap();
         for gateway in 0..self.world.gateways.len() {
-            let latest = latest_accept(&events, gateway).map_or("none".into(), milliseconds);
+            let number = gateway + 1;
             measured.figure(
-                &format!(
-                    "gateway {}: latest accept, sent after the acknowledgement",
-                    gateway + 1
-                ),
-                latest,
+                &format!("gateway {number}: latest accept, sent after the acknowledgement"),
+                latest_accept(&events, gateway).map_or("none".into(), seconds),
             );
-        }
-        if let Some((p99, latest)) = refused_after(&events, 99) {
-            measured.figure("revocation acknowledged → first 401, p99", milliseconds(p99));
-            measured.figure(
-                "revocation acknowledged → first 401, latest",
-                milliseconds(latest),
-            );
+            if let Some((p99, latest)) = refused_after(&events, gateway, &chased) {
+                measured.figure(
+                    &format!("gateway {number}: revocation acknowledged → 401, p99, latest"),
+                    format!("{}, {}", seconds(p99), seconds(latest)),
+                );
+            }
         }
     }
 }
@@ -233,26 +234,25 @@ fn acknowledged(events: &[Event]) -> HashMap<TokenNumber, Instant> {
     acknowledged
 }
 
-/// How long after an acknowledgement a gateway first refused, of those tokens that were chased.
-fn refused_after(events: &[Event], percent: usize) -> Option<(Duration, Duration)> {
+/// How long after an acknowledgement that gateway first refused, of those tokens that were chased.
+fn refused_after(events: &[Event], at: usize, chased: &HashSet<TokenNumber>) -> Option<(Duration, Duration)> {
     let acknowledged = acknowledged(events);
     let mut refused = HashMap::new();
     for event in events {
         if let What::Use { gateway, token } = event.what
+            && gateway == at
             && event.answer.is(401)
+            && chased.contains(&token)
         {
-            refused.entry((gateway, token)).or_insert(event.received);
+            refused.entry(token).or_insert(event.received);
         }
     }
     let mut spans: Vec<_> = refused
         .iter()
-        .filter_map(|((_, token), refused)| {
-            Some(refused.saturating_duration_since(*acknowledged.get(token)?))
-        })
+        .filter_map(|(token, refused)| Some(refused.saturating_duration_since(*acknowledged.get(token)?)))
         .collect();
     spans.sort_unstable();
-    let p99 = quantile(&spans, percent)?;
-    Some((p99, *spans.last()?))
+    Some((quantile(&spans, 99)?, *spans.last()?))
 }
 
 impl World {
@@ -336,6 +336,12 @@ impl World {
         answer.is(200)
     }
 
+    /// The same, unless writes are paused.
+    async fn revoke_in_turn(&self, client: &mut Client, token: TokenNumber) -> bool {
+        let _writes = self.writes.read().await;
+        self.revoke(client, token).await
+    }
+
     /// Tries a token until it is accepted or refused, for a minute.
     async fn decided(&self, client: &mut Client, gateway: usize, token: TokenNumber) -> bool {
         for _ in 0..600 {
@@ -369,12 +375,10 @@ async fn issue(world: Arc<World>, number: usize) {
     let mut client = Client::to(world.token_service);
     let mut users: Vec<_> = world.gateways.iter().map(|at| Client::to(*at)).collect();
     while world.rest(ISSUE_EVERY).await {
-        if !world.writes.load(Ordering::Relaxed) {
-            continue;
-        }
-        let Some(token) = world.issue(&mut client, number).await else {
-            continue;
-        };
+        let writes = world.writes.read().await;
+        let issued = world.issue(&mut client, number).await;
+        drop(writes);
+        let Some(token) = issued else { continue };
         // P1: it is good at once, everywhere.
         for (gateway, user) in users.iter_mut().enumerate() {
             world.use_token(user, gateway, token).await;
@@ -385,18 +389,16 @@ async fn issue(world: Arc<World>, number: usize) {
 async fn revoke(world: Arc<World>, number: usize, chases: Arc<Mutex<JoinSet<()>>>) {
     let mut client = Client::to(world.token_service);
     while world.rest(REVOKE_EVERY).await {
-        if !world.writes.load(Ordering::Relaxed) {
-            continue;
-        }
         let Some(token) = world.take_live(number) else {
             continue;
         };
         // Until it is done: who was told 503 asks again.
-        while !world.revoke(&mut client, token).await {
+        while !world.revoke_in_turn(&mut client, token).await {
             if !world.rest(REVOKE_EVERY).await {
                 return;
             }
         }
+        world.chased.lock().unwrap().insert(token);
         for gateway in 0..world.gateways.len() {
             chases.lock().unwrap().spawn(chase(world.clone(), gateway, token));
         }

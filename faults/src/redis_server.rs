@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -88,7 +89,8 @@ fn valkey() -> PathBuf {
 }
 
 impl RedisServer {
-    /// Starts one with those settings besides what a store needs. What it acknowledges is on the disk.
+    /// Starts one with those settings besides what a store needs. What it acknowledges is on the disk. To an older
+    /// one in protected mode 127.0.0.3 is a stranger.
     pub(crate) async fn start(kind: Kind, settings: &[&str]) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let (path, port_text) = (folder.path().display().to_string(), port.to_string());
@@ -97,7 +99,7 @@ impl RedisServer {
         let mut all = vec![
             program.as_str(), "--port", &port_text, "--bind", "127.0.0.1", "--dir", &path, "--save", "",
             "--appendonly", "yes", "--appendfsync", "always",
-            "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+            "--protected-mode", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
         ];
         all.extend(settings);
         let command_line = all.into_iter().map(str::to_owned).collect();
@@ -189,6 +191,30 @@ impl RedisServer {
         let mut set = redis::cmd("SET");
         set.arg(entry_name(token)).arg(octets);
         self.try_query(&set).await.unwrap();
+    }
+
+    /// A Sentinel that watches over the primary at that port, as `main`, alone. It goes there from that address.
+    pub(crate) async fn watch(kind: Kind, primary: u16, from: IpAddr) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (path, file) = (folder.path().display(), folder.path().join("sentinel.conf"));
+        let settings = format!(
+            "port {port}\nbind 127.0.0.1\nbind-source-addr {from}\ndir {path}\n\
+             sentinel monitor main 127.0.0.1 {primary} 1\nsentinel down-after-milliseconds main 2000\n\
+             sentinel failover-timeout main 10000\n"
+        );
+        fs::write(&file, settings).unwrap();
+        let program = kind.program().display().to_string();
+        let command_line = vec![program, file.display().to_string(), "--sentinel".to_owned()];
+        Self::start_as(command_line, folder, port).await
+    }
+
+    /// Makes it a replica of the one that is reached at that port, and waits until it is in step.
+    pub(crate) async fn replicate(&self, of: u16) {
+        let _: String = self.ask(&["REPLICAOF", "127.0.0.1", &of.to_string()]).await;
+        patiently("the replica is in step", async || {
+            self.info("master_link_status").await == "up"
+        })
+        .await;
     }
 
     /// A field of `INFO`.

@@ -20,8 +20,16 @@ pub(crate) struct Relay {
     /// Where it listens, at 127.0.0.1.
     pub(crate) port: u16,
     rules: Arc<watch::Sender<Rules>>,
-    cut: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     listening: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Counts {
+    /// Parts that were held up.
+    held: AtomicUsize,
+    /// Connections that were cut within an answer.
+    cut: AtomicUsize,
 }
 
 /// How it treats what passes. By default it does nothing to it.
@@ -33,6 +41,10 @@ pub(crate) struct Rules {
     pub(crate) holds_answers: bool,
     /// So late comes what the server sends.
     pub(crate) delay: Duration,
+    /// To these, if it is not to everybody.
+    pub(crate) delays: HashSet<IpAddr>,
+    /// Requests in which that stands are held up, and what comes after them on their connection.
+    pub(crate) holds_requests_with: Option<&'static [u8]>,
     /// Who connects is sent away.
     pub(crate) refuses: bool,
     /// What these send and what is sent to them is held up, whatever the rest of the rules.
@@ -55,12 +67,12 @@ impl Relay {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let rules = Arc::new(watch::Sender::new(Rules::default()));
-        let cut = Arc::new(AtomicUsize::new(0));
-        let listening = tokio::spawn(listen(listener, to, rules.clone(), cut.clone()));
+        let counts = Arc::<Counts>::default();
+        let listening = tokio::spawn(listen(listener, to, rules.clone(), counts.clone()));
         Self {
             port,
             rules,
-            cut,
+            counts,
             listening,
         }
     }
@@ -82,7 +94,12 @@ impl Relay {
 
     /// How many connections were cut within an answer.
     pub(crate) fn cut_within(&self) -> usize {
-        self.cut.load(Ordering::Relaxed)
+        self.counts.cut.load(Ordering::SeqCst)
+    }
+
+    /// How often something was held up.
+    pub(crate) fn held(&self) -> usize {
+        self.counts.held.load(Ordering::SeqCst)
     }
 }
 
@@ -93,12 +110,12 @@ impl Drop for Relay {
     }
 }
 
-async fn listen(listener: TcpListener, to: u16, rules: Arc<watch::Sender<Rules>>, cut: Arc<AtomicUsize>) {
+async fn listen(listener: TcpListener, to: u16, rules: Arc<watch::Sender<Rules>>, counts: Arc<Counts>) {
     while let Ok((client, peer)) = listener.accept().await {
         if rules.borrow().refuses {
             continue;
         }
-        tokio::spawn(relay(client, peer.ip(), to, rules.subscribe(), cut.clone()));
+        tokio::spawn(relay(client, peer.ip(), to, rules.subscribe(), counts.clone()));
     }
 }
 
@@ -107,7 +124,7 @@ async fn relay(
     peer: IpAddr,
     to: u16,
     mut rules: watch::Receiver<Rules>,
-    cut: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 ) {
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, to)).await else {
         return;
@@ -119,12 +136,29 @@ async fn relay(
         (rules.generation, rules.cuts_within.map(dice))
     };
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let there = pump(from_client, to_server, Way::ToServer, peer, rules.clone(), None);
-    let back = pump(from_server, to_client, Way::ToClient, peer, rules.clone(), budget);
+    let held = &counts.held;
+    let there = pump(
+        from_client,
+        to_server,
+        Way::ToServer,
+        peer,
+        rules.clone(),
+        None,
+        held,
+    );
+    let back = pump(
+        from_server,
+        to_client,
+        Way::ToClient,
+        peer,
+        rules.clone(),
+        budget,
+        held,
+    );
     tokio::select! {
         _ = there => {}
         is_spent = back => {
-            cut.fetch_add(usize::from(is_spent), Ordering::Relaxed);
+            counts.cut.fetch_add(usize::from(is_spent), Ordering::SeqCst);
         }
         _ = rules.wait_for(|rules| rules.generation != generation) => {}
     }
@@ -138,25 +172,32 @@ async fn pump(
     peer: IpAddr,
     mut rules: watch::Receiver<Rules>,
     mut budget: Option<usize>,
+    held: &AtomicUsize,
 ) -> bool {
     let (sender, mut parts) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
     let delays = rules.clone();
     let read = async move {
         let mut part = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut part).await {
-            let delay = match way {
-                Way::ToServer => Duration::ZERO,
-                Way::ToClient => delays.borrow().delay,
-            };
+            let delay = delays.borrow().delay(way, peer);
             if sender.send((now() + delay, part[..length].to_vec())).is_err() {
                 break;
             }
         }
+        // What was read is written first.
+        drop(sender);
+        std::future::pending().await
     };
     let write = async move {
         while let Some((due, part)) = parts.recv().await {
             tokio::time::sleep_until(due.into()).await;
-            if rules.wait_for(|rules| !rules.hold(way, peer)).await.is_err() {
+            let is_held = rules.borrow().hold(way, peer, &part);
+            held.fetch_add(usize::from(is_held), Ordering::SeqCst);
+            if rules
+                .wait_for(|rules| !rules.hold(way, peer, &part))
+                .await
+                .is_err()
+            {
                 return false;
             }
             let passes = budget.map_or(part.len(), |budget| budget.min(part.len()));
@@ -172,13 +213,26 @@ async fn pump(
         }
         false
     };
-    tokio::join!(read, write).1
+    tokio::select! {
+        is_spent = write => is_spent,
+        () = read => false,
+    }
 }
 
 impl Rules {
-    fn hold(&self, way: Way, peer: IpAddr) -> bool {
+    fn delay(&self, way: Way, peer: IpAddr) -> Duration {
+        let is_late = self.delays.is_empty() || self.delays.contains(&peer);
+        if way == Way::ToClient && is_late {
+            self.delay
+        } else {
+            Duration::ZERO
+        }
+    }
+
+    fn hold(&self, way: Way, peer: IpAddr, part: &[u8]) -> bool {
+        let has = |wanted: &[u8]| part.windows(wanted.len()).any(|octets| octets == wanted);
         let holds = match way {
-            Way::ToServer => self.holds_requests,
+            Way::ToServer => self.holds_requests || self.holds_requests_with.is_some_and(has),
             Way::ToClient => self.holds_answers,
         };
         holds || self.isolated.contains(&peer)

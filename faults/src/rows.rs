@@ -9,13 +9,18 @@ use crate::judge::Measured;
 use crate::redis_server::Kind;
 
 mod corrupted_entries;
+mod failover;
 mod hostile_store;
 mod issuers_down;
 mod killed;
+mod late_publish;
+mod lost_records;
 mod miss_flood;
 mod partition;
+mod replica_lag;
 mod store_down_at_issue;
 mod store_down_at_use;
+mod store_killed;
 mod store_slow;
 mod thundering_herd;
 mod wrong_clocks;
@@ -46,9 +51,20 @@ pub(crate) struct Scene {
 /// All of them, in the order of the list.
 pub(crate) const ROWS: &[Row] = &[
     store_down_at_issue::ROW,
+    store_killed::ROW,
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    failover::DEATH_ONE,
+    failover::DEATH_NONE,
+    failover::WAKES,
+    failover::ISOLATED_READ,
+    failover::ISOLATED,
+    failover::SPLIT_ALL,
+    failover::SPLIT_NONE,
+    lost_records::ROW,
+    replica_lag::ROW,
+    late_publish::ROW,
     issuers_down::ROW,
     wrong_clocks::ROW,
     killed::ROW,

@@ -28,9 +28,7 @@ async fn run(scene: Scene) -> Measured {
     let history = &load.world.history;
     pass(scene.span(20, 5)).await;
 
-    // What is under way ends.
-    load.set_writes(false);
-    pass(scene.span(5, 2)).await;
+    let paused = load.pause_writes().await;
     deployment.token_service.kill();
     deployment.authorization_server.set_away(true);
     let unseen = AtGateway {
@@ -63,11 +61,11 @@ async fn run(scene: Scene) -> Measured {
     deployment.authorization_server.set_away(false);
     deployment.token_service.run().await;
     deployment.token_service.ready().await;
-    load.set_writes(true);
+    drop(paused);
     let recovery = load.recovered(&deployment, since).await;
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
     measured.figure("both were down for", seconds(down));
-    measured.recovery(&recovery);
+    measured.recovery("until all goes on again", &recovery);
     measured
 }

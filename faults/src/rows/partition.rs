@@ -62,13 +62,14 @@ async fn run(scene: Scene) -> Measured {
         relay.part(false);
         let back = now();
         let recovery = load.goes_on(back).await;
-        let took = recovery.took().map_or("never".into(), seconds);
-        figures.push((format!("cut off, {name}"), seconds(back - parted)));
-        figures.push((format!("{name}: until all goes on again"), took));
+        figures.push((name, back - parted, recovery));
     }
     history.begin("after", deployment.calm());
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
-    measured.figures.extend(figures);
+    for (name, span, recovery) in figures {
+        measured.figure(&format!("cut off, {name}, for"), seconds(span));
+        measured.recovery(&format!("the end of that ({name})"), &recovery);
+    }
     measured
 }

@@ -35,7 +35,7 @@ async fn run(scene: Scene) -> Measured {
     let load = Load::start(&deployment, mix);
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
-    let mut figures = Vec::new();
+    let (mut outages, mut figures) = (Vec::new(), Vec::new());
     let mut asked_meanwhile = 0;
 
     for (signal, name) in [("STOP", "stopped"), ("KILL", "killed")] {
@@ -56,14 +56,10 @@ async fn run(scene: Scene) -> Measured {
         }
         let back = now();
         let recovery = load.goes_on(back).await;
-        figures.push((format!("{name} for"), seconds(back - gone)));
-        let took = recovery.took().map_or("never".into(), seconds);
-        figures.push((format!("{name}: until all goes on again"), took));
+        outages.push((name, back - gone, recovery));
     }
 
-    // Whoever had begun when it went may still ask.
-    load.set_writes(false);
-    pass(Duration::from_secs(3)).await;
+    let alone = load.pause_writes().await;
     let mut client = Client::to(deployment.token_service.address);
     for (comes_back, name) in [(false, "for good"), (true, "for 0.3 s")] {
         history.begin("during", deployment.recovering());
@@ -101,10 +97,14 @@ async fn run(scene: Scene) -> Measured {
     }
 
     let since = history.begin("during", deployment.recovering());
-    load.set_writes(true);
+    drop(alone);
     load.recovered(&deployment, since).await;
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
+    for (name, span, recovery) in outages {
+        measured.figure(&format!("{name} for"), seconds(span));
+        measured.recovery(&format!("its return ({name})"), &recovery);
+    }
     measured.figures.extend(figures);
     measured.figure(
         "authorization server asked in the outages, by requests that had begun before",

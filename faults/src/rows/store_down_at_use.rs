@@ -42,6 +42,6 @@ async fn run(scene: Scene) -> Measured {
         "known tokens were served for",
         last.map_or("no time".into(), |last| seconds(last - stopped)),
     );
-    measured.recovery(&recovery);
+    measured.recovery("SIGCONT", &recovery);
     measured
 }

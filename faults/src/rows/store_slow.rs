@@ -73,7 +73,7 @@ async fn run(scene: Scene) -> Measured {
         "threads of that gateway, before and at most",
         format!("{threads}, {most}"),
     );
-    measured.recovery(&recovery);
+    measured.recovery("the end of it", &recovery);
     measured
 }
 

@@ -37,7 +37,7 @@ async fn run(scene: Scene) -> Measured {
     let clocks = Clocks::new();
     let environment = clocks.environment();
     let plan = Plan {
-        environment: Box::new(move |role| environment(role)),
+        environment: Box::new(environment),
         is_broker: true,
         ..Plan::over(&scene, server.port)
     };
@@ -56,10 +56,9 @@ async fn run(scene: Scene) -> Measured {
 
     // Set back by less than it is distrusted for, while tokens end.
     history.begin("during", deployment.calm());
-    load.set_writes(false);
-    pass(Duration::from_secs(1)).await;
+    let paused = load.pause_writes().await;
     let ending = short_tokens(&deployment, &world, skew).await;
-    load.set_writes(true);
+    drop(paused);
     clocks.set(second, -50);
     until_told(&deployment.gateways[1], 1).await;
     let tried = try_until_over(&world, &ending).await;
