@@ -1,6 +1,6 @@
 //! A deployment as there may be one: a token service and two gateways, each a process, over one Redis or Valkey.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -154,11 +154,13 @@ listen = "{admin}"
             )
         };
         let mut text = common("token-service", admin);
-        text += &format!(
+        let _ = write!(
+            text,
             "[token_service]\nmode = \"mint\"\nlisten = \"{token_service}\"\nissuer = \"http://{token_service}\"\n"
         );
         for at in 0..clients {
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[token_service.clients]]\nid = \"{}\"\nsecret_sha256 = \"{}\"\naudiences = [\"orders\"]\n",
                 crate::client(at),
                 base64url::encode(&sha256(SECRET.as_bytes()))

@@ -74,7 +74,7 @@ impl Measured {
         let mut right: Vec<&Event> = Vec::new();
         for event in &events {
             let verdict = judge.verdict(event);
-            let allows = |may: fn(&Expect) -> bool| judge.allows(event, may);
+            let allows = |may: fn(&Expect) -> bool| judge.any(event.sent, event.received, may);
             match verdict {
                 Verdict::Right => {
                     right.push(event);
@@ -298,12 +298,6 @@ impl<'a> Judge<'a> {
         let bounds = self.between(acknowledged, sent);
         let bounds = bounds.map(|phase| -> &AtGateway { &phase.expect.gateways[gateway] });
         bounds.map(|at| at.bound).max().unwrap_or_default()
-    }
-
-    /// Whether that is allowed in a phase that had begun by then.
-    fn allows(&self, event: &Event, may: impl Fn(&Expect) -> bool) -> bool {
-        let mut begun = self.phases.iter().filter(|phase| phase.since <= event.received);
-        begun.any(|phase| may(&phase.expect))
     }
 
     fn any(&self, from: Instant, to: Instant, is: impl Fn(&Expect) -> bool) -> bool {

@@ -67,8 +67,8 @@ impl Mix {
         Self {
             issuers: if scene.quick { 1 } else { 3 },
             revokers: if scene.quick { 1 } else { 3 },
-            users: if scene.quick { 2 } else { 4 },
-            rest: Duration::from_millis(if scene.quick { 10 } else { 3 }),
+            users: if scene.quick { 1 } else { 4 },
+            rest: Duration::from_millis(if scene.quick { 15 } else { 3 }),
         }
     }
 }

@@ -180,6 +180,19 @@ impl RedisServer {
         command.query_async(&mut connection).await
     }
 
+    /// What stands under the entry key of that token.
+    pub(crate) async fn entry(&self, token: &str) -> Vec<u8> {
+        let answer = self.try_query(redis::cmd("GET").arg(entry_name(token))).await;
+        redis::from_redis_value(answer.unwrap()).unwrap()
+    }
+
+    /// Writes there, as one does who may write and asks nobody.
+    pub(crate) async fn put_entry(&self, token: &str, octets: &[u8]) {
+        let mut set = redis::cmd("SET");
+        set.arg(entry_name(token)).arg(octets);
+        self.try_query(&set).await.unwrap();
+    }
+
     /// A Sentinel that watches over the primary at that port, as `main`, alone. It goes there from that address.
     pub(crate) async fn watch(kind: Kind, primary: u16, from: IpAddr) -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
@@ -202,19 +215,6 @@ impl RedisServer {
             self.info("master_link_status").await == "up"
         })
         .await;
-    }
-
-    /// What stands under the entry key of that token.
-    pub(crate) async fn entry(&self, token: &str) -> Vec<u8> {
-        let answer = self.try_query(redis::cmd("GET").arg(entry_name(token))).await;
-        redis::from_redis_value(answer.unwrap()).unwrap()
-    }
-
-    /// Writes there, as one does who may write and asks nobody.
-    pub(crate) async fn put_entry(&self, token: &str, octets: &[u8]) {
-        let mut set = redis::cmd("SET");
-        set.arg(entry_name(token)).arg(octets);
-        self.try_query(&set).await.unwrap();
     }
 
     /// A field of `INFO`.

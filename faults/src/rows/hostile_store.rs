@@ -283,10 +283,13 @@ async fn name_one(
     refused
 }
 
+/// Each with its id, and its fields.
+type Appends = Vec<(String, Vec<(Value, Vec<u8>)>)>;
+
 /// How many records the log has.
 #[allow(clippy::cast_precision_loss, reason = "they are few")]
 async fn records(server: &RedisServer) -> f64 {
-    let appends: Vec<(String, Vec<(Value, Vec<u8>)>)> = server.ask(&["XRANGE", LOG, "-", "+"]).await;
+    let appends: Appends = server.ask(&["XRANGE", LOG, "-", "+"]).await;
     let octets = appends
         .iter()
         .flat_map(|(_, fields)| fields)

@@ -28,8 +28,7 @@ async fn run(scene: Scene) -> Measured {
     let history = &load.world.history;
     pass(scene.span(20, 5)).await;
 
-    // What is under way ends.
-    let alone = load.pause_writes().await;
+    let paused = load.pause_writes().await;
     deployment.token_service.kill();
     deployment.authorization_server.set_away(true);
     let unseen = AtGateway {
@@ -62,7 +61,7 @@ async fn run(scene: Scene) -> Measured {
     deployment.authorization_server.set_away(false);
     deployment.token_service.run().await;
     deployment.token_service.ready().await;
-    drop(alone);
+    drop(paused);
     let recovery = load.recovered(&deployment, since).await;
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;

@@ -98,11 +98,11 @@ async fn run(scene: Scene) -> Measured {
         let events = events.iter().filter(|event| event.sent < last);
         events.filter(|event| is(event.what) && cut(event.answer)).count()
     };
-    let issues = unanswered(|what| matches!(what, What::Issue));
+    let token_requests = unanswered(|what| matches!(what, What::Issue));
     let revokes = unanswered(|what| matches!(what, What::Revoke(_)));
     measured.figure(
         "token requests, revocations without an answer",
-        format!("{issues}, {revokes}"),
+        format!("{token_requests}, {revokes}"),
     );
     if unanswered(|what| matches!(what, What::Use { .. } | What::UseMadeUp { .. })) > 0 {
         measured.fault("a gateway did not answer while the token service was killed");

@@ -118,17 +118,17 @@ async fn asked(monitor: &mut TcpStream, names: &[String]) -> Vec<usize> {
     let mut teller = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     let end = b"GET \"no such key: the end\"\r\n";
     teller.write_all(end).await.unwrap();
-    let (mut heard, mut part) = (Vec::new(), [0; 65_536]);
+    let (mut told, mut some) = (Vec::new(), [0; 4_096]);
     loop {
-        let length = monitor.read(&mut part).await.unwrap();
+        let length = monitor.read(&mut some).await.unwrap();
         assert_ne!(length, 0, "the server cut the connection");
-        heard.extend_from_slice(&part[..length]);
-        let tail = &heard[heard.len().saturating_sub(length + END.len())..];
+        told.extend_from_slice(&some[..length]);
+        let tail = &told[told.len().saturating_sub(length + END.len())..];
         if String::from_utf8_lossy(tail).contains(END) {
             break;
         }
     }
-    let heard = String::from_utf8_lossy(&heard);
-    let asked = |name: &String| heard.matches(&format!("\"GET\" \"{name}\"")).count();
+    let told = String::from_utf8_lossy(&told);
+    let asked = |name: &String| told.matches(&format!("\"GET\" \"{name}\"")).count();
     names.iter().map(asked).collect()
 }

@@ -37,7 +37,7 @@ async fn run(scene: Scene) -> Measured {
     let clocks = Clocks::new();
     let environment = clocks.environment();
     let plan = Plan {
-        environment: Box::new(move |role| environment(role)),
+        environment: Box::new(environment),
         is_broker: true,
         ..Plan::over(&scene, server.port)
     };
@@ -56,9 +56,9 @@ async fn run(scene: Scene) -> Measured {
 
     // Set back by less than it is distrusted for, while tokens end.
     history.begin("during", deployment.calm());
-    let alone = load.pause_writes().await;
+    let paused = load.pause_writes().await;
     let ending = short_tokens(&deployment, &world, skew).await;
-    drop(alone);
+    drop(paused);
     clocks.set(second, -50);
     until_told(&deployment.gateways[1], 1).await;
     let tried = try_until_over(&world, &ending).await;
@@ -151,7 +151,7 @@ async fn short_tokens(deployment: &Deployment, world: &World, skew: u64) -> Vec<
         let token = world.issue_apart(&mut token_service, number).await;
         // By the first gateway's clock it ends later; in whole seconds.
         let end = |from| from + Duration::from_secs(lifetime);
-        let from = end(asked) - Duration::from_secs(1);
+        let from = asked + Duration::from_secs(lifetime - 1);
         world
             .history
             .ends(token, from, end(now()) + Duration::from_secs(skew + 1));
