@@ -151,7 +151,7 @@ async fn short_tokens(deployment: &Deployment, world: &World, skew: u64) -> Vec<
         let token = world.issue_apart(&mut token_service, number).await;
         // By the first gateway's clock it ends later; in whole seconds.
         let end = |from| from + Duration::from_secs(lifetime);
-        let from = end(asked) - Duration::from_secs(1);
+        let from = asked + Duration::from_secs(lifetime - 1);
         world
             .history
             .ends(token, from, end(now()) + Duration::from_secs(skew + 1));
