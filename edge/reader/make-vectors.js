@@ -23,6 +23,7 @@ async function vectors() {
     about: ABOUT,
     secrets: await Promise.all([1, 255].map(secretVector)),
     cases: await Promise.all(CASES.map(caseVector)),
+    whole: await Promise.all(WHOLE.map(wholeVector)),
     refused: await refusedVectors(),
     tombstones: await Promise.all(TOMBSTONES.map(tombstoneVector)),
     tombstones_refused: await refusedTombstones(),
@@ -34,6 +35,7 @@ const ABOUT = [
   "Entry version 1 of Symbolon, as docs/entry-format.md describes it. Made by edge/reader/make-vectors.js.",
   "Secrets, tokens and nonces are derived from names: use none of them anywhere else.",
   "Signatures are octets of the right number and do not verify. Opening an entry does not check one.",
+  "`whole` are entries of kind 1, under phantom tokens: a token service opens them, and a reader of split tokens refuses the kind.",
   "`refused` and `tokens.refused` must be refused with number 0 closed, `error` naming the first rule that is broken.",
   "Number 0 in `cases` is sealed without a secret. A program opens it in its tests alone.",
 ];
@@ -155,6 +157,35 @@ async function signingInput(name, alg, length) {
 
 function alphabet() {
   return "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+}
+
+// ---- what a token service alone opens ----
+
+const WHOLE = [
+  { id: "whole", about: "the whole JWT under a phantom token", number: 1 },
+  { id: "whole-255", about: "the same under the highest number of a secret", number: 255 },
+  { id: "whole-no-padding", about: "a JWT that leaves no room for padding", number: 1, length: 459 - 87 },
+];
+
+async function wholeVector(spec) {
+  // 32 random octets, as the signature of HS256 looks.
+  const { token, nonce, grant, session, mark, ...it } = await issued({ ...spec, kind: "signature", octets: 32 });
+  const jwt = `${it.signing_input}.${base64url(await octetsOf(`${it.id} jws signature`, 64))}`;
+  const plaintext = put(plaintextOf({ grant, session, mark, signing_input: jwt }), 0, 1);
+  return {
+    id: it.id,
+    about: it.about,
+    token,
+    entry_key: base64url(await sha256(token)),
+    number: it.number,
+    nonce: nonce.toString("hex"),
+    grant,
+    session,
+    mark: { ms: mark.ms.toString(), seq: mark.seq.toString() },
+    jwt,
+    plaintext_length: plaintext.length,
+    entry: base64url(await seal({ token, number: it.number, nonce }, { plaintext })),
+  };
 }
 
 // ---- what is refused ----

@@ -32,6 +32,13 @@ describe("an entry is refused, and why", () => {
     });
   }
 
+  for (const it of vectors.whole) {
+    test(`${it.id}: ${it.about}, which is for a token service`, async () => {
+      assert.equal(await entryKey(it.token), it.entry_key);
+      await assert.rejects(open(it.token, octets(it.entry), secrets), refusal("kind"));
+    });
+  }
+
   test("number 0 stays closed unless vectors are meant", async () => {
     const zero = vectors.cases.filter(({ number }) => number === 0);
     assert.equal(zero.length, 2);

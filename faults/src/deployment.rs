@@ -233,11 +233,6 @@ impl Party {
         *self.running.lock().unwrap() = None;
     }
 
-    /// Sends it a signal.
-    pub(crate) fn signal(&self, signal: &str) {
-        self.running.lock().unwrap().as_ref().unwrap().signal(signal);
-    }
-
     /// What it has logged since it was started the last time.
     pub(crate) fn log(&self) -> String {
         self.running.lock().unwrap().as_ref().unwrap().log()

@@ -1,6 +1,7 @@
 //! What was right, and what was not: from the history alone.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::history::{
@@ -73,7 +74,7 @@ impl Measured {
         let mut right: Vec<&Event> = Vec::new();
         for event in &events {
             let verdict = judge.verdict(event);
-            let allows = |may: fn(&Expect) -> bool| judge.allows(event, may);
+            let allows = |may: fn(&Expect) -> bool| judge.any(event.sent, event.received, may);
             match verdict {
                 Verdict::Right => {
                     right.push(event);
@@ -132,7 +133,7 @@ impl Measured {
     }
 
     /// Adds a figure.
-    pub(crate) fn figure(&mut self, what: &str, how_much: impl ToString) {
+    pub(crate) fn figure(&mut self, what: &str, how_much: impl Display) {
         self.figures.push((what.to_owned(), how_much.to_string()));
     }
 
@@ -299,12 +300,6 @@ impl<'a> Judge<'a> {
         bounds.map(|at| at.bound).max().unwrap_or_default()
     }
 
-    /// Whether that is allowed in a phase that had begun by then.
-    fn allows(&self, event: &Event, may: impl Fn(&Expect) -> bool) -> bool {
-        let mut begun = self.phases.iter().filter(|phase| phase.since <= event.received);
-        begun.any(|phase| may(&phase.expect))
-    }
-
     fn any(&self, from: Instant, to: Instant, is: impl Fn(&Expect) -> bool) -> bool {
         self.between(from, to).any(|phase| is(&phase.expect))
     }
@@ -389,4 +384,154 @@ pub(crate) fn seconds(span: Duration) -> String {
 /// In milliseconds, as tables have it.
 pub(crate) fn milliseconds(span: Duration) -> String {
     format!("{:.1} ms", span.as_secs_f64() * 1_000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Expect, now};
+
+    const DETECT: Duration = Duration::from_secs(2);
+    const OK: Answer = status(200);
+    const REFUSED: Answer = status(401);
+    const AWAY: Answer = Answer::Status {
+        code: 503,
+        retry_after: true,
+    };
+
+    const fn status(code: u16) -> Answer {
+        Answer::Status {
+            code,
+            retry_after: false,
+        }
+    }
+
+    /// A history of one gateway, in milliseconds; each request takes one.
+    struct Story {
+        history: History,
+        began: Instant,
+    }
+
+    impl Story {
+        fn new() -> Self {
+            let began = now();
+            let history = History::new();
+            history.begin_at(began, "before", Expect::calm(1, DETECT));
+            Self { history, began }
+        }
+
+        fn at(&self, milliseconds: u64) -> Instant {
+            self.began + Duration::from_millis(milliseconds)
+        }
+
+        fn phase(self, at: u64, change: impl FnOnce(&mut Expect)) -> Self {
+            let mut expect = Expect::calm(1, DETECT);
+            change(&mut expect);
+            self.history.begin_at(self.at(at), "during", expect);
+            self
+        }
+
+        fn note(self, at: u64, what: What, answer: Answer) -> Self {
+            self.history
+                .note_between(what, self.at(at), self.at(at + 1), answer);
+            self
+        }
+
+        fn used(self, at: u64, answer: Answer) -> Self {
+            self.note(at, What::Use { gateway: 0, token: 0 }, answer)
+        }
+
+        fn made_up(self, at: u64, answer: Answer) -> Self {
+            self.note(at, What::UseMadeUp { gateway: 0 }, answer)
+        }
+
+        fn revoked(self, at: u64, answer: Answer) -> Self {
+            self.note(at, What::Revoke(0), answer)
+        }
+
+        /// Accepts, lost, wrong.
+        fn counts(&self) -> [usize; 3] {
+            let measured = Measured::of(&self.history);
+            [measured.accepts, measured.lost, measured.wrong]
+        }
+    }
+
+    fn goes(goes: Goes) -> impl Fn(&mut Expect) {
+        move |expect| {
+            (expect.issue, expect.revoke) = (goes, goes);
+            (expect.gateways[0].seen, expect.gateways[0].unseen) = (goes, goes);
+        }
+    }
+
+    // P2
+    #[test]
+    fn an_accept_counts_from_the_acknowledgement_to_when_it_was_sent() {
+        let revoked = || Story::new().used(0, OK).revoked(10, OK);
+        assert_eq!(revoked().used(2_011, OK).counts(), [0, 0, 0]);
+        assert_eq!(revoked().used(2_012, OK).counts(), [1, 0, 0]);
+        assert_eq!(revoked().used(12, REFUSED).counts(), [0, 0, 0]);
+        let unacknowledged = Story::new().revoked(10, AWAY).used(9_000, OK);
+        assert_eq!(unacknowledged.counts(), [0, 0, 0]);
+        let cut_off = revoked().phase(1_000, |expect| expect.gateways[0].bound = 5 * DETECT);
+        assert_eq!(cut_off.used(9_000, OK).counts(), [0, 0, 0]);
+    }
+
+    // P3
+    #[test]
+    fn a_token_that_was_refused_is_never_accepted_again() {
+        let refused = Story::new().used(0, OK).revoked(10, OK).used(20, REFUSED);
+        assert_eq!(refused.used(30, OK).counts(), [1, 0, 0]);
+    }
+
+    // P1
+    #[test]
+    fn a_token_that_is_refused_for_no_reason_is_lost_once() {
+        let lost = Story::new().used(0, REFUSED).used(10, REFUSED).revoked(20, OK);
+        assert_eq!(lost.counts(), [0, 1, 0]);
+        let allowed = Story::new()
+            .phase(0, |expect| expect.may_lose = true)
+            .used(5, REFUSED);
+        assert_eq!(allowed.counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn in_an_outage_only_503_is_right() {
+        let out = || Story::new().used(0, OK).phase(10, goes(Goes::Out));
+        assert_eq!(out().used(20, AWAY).made_up(20, AWAY).counts(), [0, 0, 0]);
+        assert_eq!(out().used(20, OK).counts(), [1, 0, 0]);
+        assert_eq!(out().made_up(20, REFUSED).counts(), [0, 0, 1]);
+        assert_eq!(out().made_up(20, OK).counts(), [1, 0, 0]);
+        assert_eq!(
+            out().used(20, status(503)).counts(),
+            [0, 0, 1],
+            "without Retry-After"
+        );
+        assert_eq!(out().used(20, status(500)).counts(), [0, 0, 1]);
+        // Sent before it.
+        assert_eq!(out().used(9, OK).counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn what_has_to_go_on_goes_on() {
+        let on = || Story::new().used(0, OK).phase(10, goes(Goes::On));
+        assert_eq!(on().used(20, AWAY).counts(), [0, 0, 1]);
+        assert_eq!(on().note(20, What::Issue, AWAY).counts(), [0, 0, 1]);
+        // A gateway forgets what it refuses.
+        assert_eq!(on().revoked(15, OK).used(20, AWAY).counts(), [0, 0, 0]);
+        assert_eq!(Story::new().used(0, AWAY).counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn no_answer_is_right_only_of_who_may_be_away() {
+        let none = Answer::None("refused");
+        assert_eq!(Story::new().used(0, none).counts(), [0, 0, 1]);
+        let away = Story::new().phase(0, |expect| expect.may_be_away = true);
+        assert_eq!(away.used(5, none).counts(), [0, 0, 0]);
+    }
+
+    #[test]
+    fn an_accept_of_what_nobody_issued_is_one_always() {
+        assert_eq!(Story::new().made_up(0, OK).counts(), [1, 0, 0]);
+        assert_eq!(Story::new().made_up(0, REFUSED).counts(), [0, 0, 0]);
+    }
 }

@@ -67,8 +67,8 @@ impl Mix {
         Self {
             issuers: if scene.quick { 1 } else { 3 },
             revokers: if scene.quick { 1 } else { 3 },
-            users: if scene.quick { 2 } else { 4 },
-            rest: Duration::from_millis(if scene.quick { 10 } else { 3 }),
+            users: if scene.quick { 1 } else { 4 },
+            rest: Duration::from_millis(if scene.quick { 15 } else { 3 }),
         }
     }
 }
@@ -363,12 +363,13 @@ impl World {
             .find(|place| self.history.token(live[*place]).client == client)?;
         Some(live.swap_remove(found))
     }
+}
 
-    fn one_of(&self, tokens: &Mutex<Vec<TokenNumber>>, of_last: usize) -> Option<TokenNumber> {
-        let tokens = tokens.lock().unwrap();
-        let among = tokens.len().min(of_last);
-        (among > 0).then(|| tokens[tokens.len() - 1 - dice(among)])
-    }
+/// One of those tokens, or of the last so many.
+fn one_of(tokens: &Mutex<Vec<TokenNumber>>, of_last: usize) -> Option<TokenNumber> {
+    let tokens = tokens.lock().unwrap();
+    let among = tokens.len().min(of_last);
+    (among > 0).then(|| tokens[tokens.len() - 1 - dice(among)])
 }
 
 async fn issue(world: Arc<World>, number: usize) {
@@ -423,12 +424,12 @@ async fn use_tokens(world: Arc<World>, gateway: usize, rest: Duration) {
                 world.use_no_token(&mut client, gateway, &made_up()).await;
             }
             1..=3 => {
-                if let Some(token) = world.one_of(&world.revoked, 100) {
+                if let Some(token) = one_of(&world.revoked, 100) {
                     world.use_token(&mut client, gateway, token).await;
                 }
             }
             _ => {
-                if let Some(token) = world.one_of(&world.live, usize::MAX) {
+                if let Some(token) = one_of(&world.live, usize::MAX) {
                     world.use_token(&mut client, gateway, token).await;
                 }
             }

@@ -84,7 +84,7 @@ async fn main() -> ExitCode {
 
 /// Every row on every kind of server.
 async fn run(arguments: &Arguments, rows: &[&'static Row], symbolon: &std::path::Path) -> Report {
-    let jobs = arguments.jobs.unwrap_or(if arguments.quick { 4 } else { 1 });
+    let jobs = arguments.jobs.unwrap_or(if arguments.quick { 8 } else { 1 });
     let places = Arc::new(Semaphore::new(jobs));
     let mut running = JoinSet::new();
     for &row in rows {

@@ -20,7 +20,7 @@ use crate::process::{Process, free_port, patiently};
 pub(crate) enum Kind {
     /// Debian's.
     Redis,
-    /// PyPI's.
+    /// The Python package index's.
     Valkey,
 }
 

@@ -186,7 +186,7 @@ async fn pump(
         }
         // What was read is written first.
         drop(sender);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let write = async move {
         while let Some((due, part)) = parts.recv().await {

@@ -112,10 +112,7 @@ impl Report {
             Some(Ok(measured)) => figures(measured),
             _ => Vec::new(),
         });
-        let mut text = format!(
-            "| | {} |\n|---|---|---|\n",
-            KINDS.map(|kind| kind.version()).join(" | ")
-        );
+        let mut text = format!("| | {} |\n|---|---|---|\n", KINDS.map(Kind::version).join(" | "));
         let mut names: Vec<&String> = Vec::new();
         for (name, _) in columns.iter().flatten() {
             if !names.contains(&name) {

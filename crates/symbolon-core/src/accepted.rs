@@ -13,7 +13,7 @@ use crate::jwk::KeyId;
 use crate::record::{BegunAt, Name};
 use crate::secret::Secrets;
 use crate::time::UnixTime;
-use crate::token::OpaqueToken;
+use crate::token::{OpaqueToken, TokenKind};
 use crate::verify::{Policy, Rejection, VerifiedJwt};
 
 /// A JWT that was verified in full, now or when a cache took it in, and may be forwarded. Nothing else makes one, and
@@ -56,9 +56,12 @@ pub struct KeptJwt {
     expires_at: UnixTime,
     begun: BegunAt,
     nonce: u64,
-    /// Each name of the token in the log, then the signing input, sealed.
+    /// Each name of the token in the log, then the signing input, sealed; the whole JWT, if its signature is not in the
+    /// token.
     octets: Box<[u8]>,
     names: u16,
+    /// Whether it came of a phantom token.
+    is_phantom: bool,
     /// What its permissions take, if no other token shares them.
     own_octets: u32,
 }
@@ -90,12 +93,18 @@ impl AcceptedJwt {
         self.permissions.scopes.contains(scope)
     }
 
+    /// Its scopes, in the form of RFC 6749 §3.3.
+    pub fn scope(&self) -> String {
+        let scopes: Vec<_> = self.permissions.scopes.iter().map(String::as_str).collect();
+        scopes.join(" ")
+    }
+
     /// Whether it is bound to a key (`cnf`, RFC 7800), so that presenting it is not enough.
     pub fn is_sender_constrained(&self) -> bool {
         self.permissions.confirmation
     }
 
-    /// From when on it is not accepted.
+    /// From when on it is not accepted, or to be asked for again.
     pub fn expires_at(&self) -> UnixTime {
         self.expires_at
     }
@@ -121,14 +130,31 @@ impl Keeper {
         }
     }
 
-    /// What may be kept of a JWT that `token` was resolved to.
-    #[allow(clippy::expect_used, reason = "a secret's number has eight bits")]
+    /// What may be kept of a JWT that `token` was resolved to, until that ends.
     pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> KeptJwt {
+        self.keep_until(jwt.expires_at(), token, jwt, secrets)
+    }
+
+    /// The same, no longer than to that time.
+    #[allow(clippy::expect_used, reason = "a secret's number has eight bits")]
+    pub fn keep_until(
+        &self,
+        until: UnixTime,
+        token: &OpaqueToken,
+        jwt: &VerifiedJwt,
+        secrets: &Secrets,
+    ) -> KeptJwt {
         let nonce = self.nonces.fetch_add(1, Ordering::Relaxed);
-        let signing_input = jwt.signing_input().as_bytes();
+        let is_phantom = token.kind() == TokenKind::Phantom;
+        let text = if is_phantom {
+            jwt.expose()
+        } else {
+            jwt.signing_input()
+        }
+        .as_bytes();
         // With room for the tag: a copy that grows leaves another one behind, which nobody clears.
-        let mut sealed = Zeroizing::new(Vec::with_capacity(signing_input.len() + TAG_OCTETS));
-        sealed.extend_from_slice(signing_input);
+        let mut sealed = Zeroizing::new(Vec::with_capacity(text.len() + TAG_OCTETS));
+        sealed.extend_from_slice(text);
         crypto::aes_256_gcm_seal(&self.key(token), nonce_octets(nonce), &[], &mut sealed);
         let mut names = Vec::with_capacity(8);
         for name in jwt.names(secrets, token.entry_key()) {
@@ -148,11 +174,12 @@ impl Keeper {
             permissions,
             own_octets,
             key: jwt.key(),
-            expires_at: jwt.expires_at(),
+            expires_at: jwt.expires_at().min(until),
             begun: BegunAt::of(jwt.lineage(), jwt.issued_at()),
             nonce,
             octets: octets.into(),
             names: count,
+            is_phantom,
         }
     }
 
@@ -171,12 +198,18 @@ impl Keeper {
     /// Opens what was kept of the JWT that belongs to `token`: nothing, if it is another one's.
     pub fn open(&self, token: &OpaqueToken, kept: &KeptJwt) -> Option<AcceptedJwt> {
         let (_, sealed) = kept.parts();
+        // A text that could be a split token can be a phantom token, but none of these has a signature to add.
+        if !kept.is_phantom && token.kind() == TokenKind::Phantom {
+            return None;
+        }
         let signature = token.signature();
         let mut text = Zeroizing::new(Vec::with_capacity(sealed.len() + 1 + signature.len()));
         text.extend_from_slice(sealed);
         crypto::aes_256_gcm_open(&self.key(token), nonce_octets(kept.nonce), &[], &mut text).ok()?;
-        text.push(b'.');
-        text.extend_from_slice(signature.as_bytes());
+        if !kept.is_phantom {
+            text.push(b'.');
+            text.extend_from_slice(signature.as_bytes());
+        }
         Some(AcceptedJwt {
             text: Zeroizing::new(String::from_utf8(std::mem::take(&mut *text)).ok()?),
             permissions: Arc::clone(&kept.permissions),
@@ -236,6 +269,16 @@ impl KeptJwt {
         } else {
             Err(Rejection::UnknownKey)
         }
+    }
+
+    /// Whether it came of a phantom token: then it is kept for a while, and its end there is not the JWT's.
+    pub fn is_phantom(&self) -> bool {
+        self.is_phantom
+    }
+
+    /// The `iss` value.
+    pub fn issuer(&self) -> &str {
+        &self.permissions.issuer
     }
 
     /// What the token is called in the log.

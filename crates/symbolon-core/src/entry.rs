@@ -16,14 +16,17 @@ use crate::secret::Secrets;
 use crate::time::UnixTime;
 use crate::token::{EntryKey, OpaqueToken, TokenError, TokenKind};
 
-/// What a store keeps of one token: header and payload, sealed under a key that only the opaque token yields.
+/// What a store keeps of one token: header and payload, sealed under a key that only the opaque token yields. Of a
+/// phantom token, which has nothing of the JWT, it is the whole JWT.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry(Box<[u8]>);
 
 /// What is sealed in an entry.
 #[derive(Clone)]
 pub struct OpenEntry {
-    signing_input: Zeroizing<String>,
+    /// The signing input, or the whole JWT.
+    text: Zeroizing<String>,
+    is_whole: bool,
     lineage: Lineage,
 }
 
@@ -67,7 +70,7 @@ pub enum EntryError {
     Seal,
     /// The plaintext is not of the form that [`OpenEntry::seal`] writes.
     Form,
-    /// What was sealed is not a JWS Signing Input.
+    /// What was sealed is not a JWS Signing Input, or not the half of what the token is.
     SigningInput,
 }
 
@@ -78,7 +81,9 @@ const TOMBSTONE_OCTETS: usize = 26;
 const PREFIX_OCTETS: usize = 2;
 /// Kind, grant, session, mark and the length of the signing input.
 const FIXED_OCTETS: usize = 1 + 16 + 16 + 16 + 4;
-const KIND: u8 = 0;
+/// What is sealed: a signing input, or a whole JWT.
+const SPLIT: u8 = 0;
+const WHOLE: u8 = 1;
 /// Plaintexts are padded to steps of so many octets, so that lengths tell little (ST-08).
 const PADDING_STEP: usize = 256;
 /// Octets of an entry besides its plaintext.
@@ -92,8 +97,14 @@ const _: () = {
 };
 
 impl UnverifiedJwt {
-    /// Cuts it into the client's half and the store's, which carries `lineage` along.
+    /// Cuts it into the client's half and the store's, which carries `lineage` along. A phantom token is no half: it is
+    /// made up, and the store has the whole.
     pub fn split(&self, kind: TokenKind, lineage: Lineage) -> Result<(OpaqueToken, OpenEntry), SplitError> {
+        if kind == TokenKind::Phantom {
+            let whole = OpenEntry::whole(self, lineage);
+            let whole = whole.ok_or(SplitError(TokenError::Length))?;
+            return Ok((OpaqueToken::made_up(), whole));
+        }
         let token = OpaqueToken::issue(self.signature(), kind).map_err(SplitError)?;
         Ok((token, OpenEntry::new(self.signing_input(), lineage)))
     }
@@ -102,9 +113,19 @@ impl UnverifiedJwt {
 impl OpenEntry {
     pub(crate) fn new(signing_input: &str, lineage: Lineage) -> Self {
         Self {
-            signing_input: Zeroizing::new(signing_input.to_owned()),
+            text: Zeroizing::new(signing_input.to_owned()),
+            is_whole: false,
             lineage,
         }
+    }
+
+    /// None if it is too long.
+    pub(crate) fn whole(jwt: &UnverifiedJwt, lineage: Lineage) -> Option<Self> {
+        (jwt.expose().len() <= MAX_SIGNING_INPUT).then(|| Self {
+            text: Zeroizing::new(jwt.expose().to_owned()),
+            is_whole: true,
+            lineage,
+        })
     }
 
     /// What the token service knew of the token.
@@ -112,8 +133,14 @@ impl OpenEntry {
         self.lineage
     }
 
-    pub(crate) fn signing_input(&self) -> &str {
-        &self.signing_input
+    /// Whether it is a whole JWT, of a phantom token: for a token service to introspect, and not for gateways, which
+    /// look halves up.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// Seals it for the store, under the newest secret and a fresh nonce.
@@ -131,15 +158,15 @@ impl OpenEntry {
     /// can come again with another lineage: a nonce that repeats would then give both plaintexts away (ST-06).
     #[allow(clippy::expect_used, reason = "no longer signing input is taken")]
     fn seal_with(&self, token: &OpaqueToken, number: u8, key: &Key, nonce: [u8; NONCE_OCTETS]) -> Entry {
-        let length = u32::try_from(self.signing_input.len()).expect("it is below 64 KiB");
-        let padded = (FIXED_OCTETS + self.signing_input.len()).next_multiple_of(PADDING_STEP);
+        let length = u32::try_from(self.text.len()).expect("it is below 64 KiB");
+        let padded = (FIXED_OCTETS + self.text.len()).next_multiple_of(PADDING_STEP);
         let mut text = Zeroizing::new(Vec::with_capacity(padded + TAG_OCTETS));
-        text.push(KIND);
+        text.push(if self.is_whole { WHOLE } else { SPLIT });
         text.extend_from_slice(self.lineage.grant.as_bytes());
         text.extend_from_slice(self.lineage.session.as_bytes());
         text.extend_from_slice(&self.lineage.mark.to_bytes());
         text.extend_from_slice(&length.to_be_bytes());
-        text.extend_from_slice(self.signing_input.as_bytes());
+        text.extend_from_slice(self.text.as_bytes());
         text.resize(padded, 0);
         crypto::aes_256_gcm_seal(key, nonce, &associated_data(number, token.entry_key()), &mut text);
         Entry([&[VERSION, number], &nonce[..], &text].concat().into())
@@ -147,11 +174,12 @@ impl OpenEntry {
 
     /// Puts the halves together. What comes out is as unverified as what the store gave.
     pub fn glue(&self, token: &OpaqueToken) -> Result<UnverifiedJwt, crate::JwtError> {
+        if self.is_whole {
+            return UnverifiedJwt::from_glue(self.text.clone(), TokenKind::Phantom, self.lineage);
+        }
         let signature = token.signature();
-        let mut text = Zeroizing::new(String::with_capacity(
-            self.signing_input.len() + 1 + signature.len(),
-        ));
-        text.push_str(&self.signing_input);
+        let mut text = Zeroizing::new(String::with_capacity(self.text.len() + 1 + signature.len()));
+        text.push_str(&self.text);
         text.push('.');
         text.push_str(signature);
         UnverifiedJwt::from_glue(text, token.kind(), self.lineage)
@@ -259,21 +287,27 @@ fn read_plaintext(text: &[u8]) -> Result<OpenEntry, EntryError> {
     let (fixed, rest) = text.split_first_chunk::<FIXED_OCTETS>().ok_or(EntryError::Form)?;
     let field = |at: usize| -> [u8; 16] { std::array::from_fn(|i| fixed[at + i]) };
     let length = u32::from_be_bytes([fixed[49], fixed[50], fixed[51], fixed[52]]) as usize;
-    let (signing_input, padding) = rest.split_at_checked(length).ok_or(EntryError::Form)?;
+    let (sealed, padding) = rest.split_at_checked(length).ok_or(EntryError::Form)?;
     let padded_as_written = text.len() == (FIXED_OCTETS + length).next_multiple_of(PADDING_STEP);
-    if fixed[0] != KIND || !padded_as_written || padding.iter().any(|&octet| octet != 0) {
+    if !padded_as_written || padding.iter().any(|&octet| octet != 0) {
         return Err(EntryError::Form);
     }
-    let signing_input = std::str::from_utf8(signing_input).map_err(|_| EntryError::SigningInput)?;
-    if !is_signing_input(signing_input) {
-        return Err(EntryError::SigningInput);
-    }
+    let sealed = std::str::from_utf8(sealed).ok();
     let lineage = Lineage {
         grant: GrantId::from_bytes(field(1)),
         session: SessionId::from_bytes(field(17)),
         mark: Mark::from_bytes(field(33)),
     };
-    Ok(OpenEntry::new(signing_input, lineage))
+    match (fixed[0], sealed) {
+        (SPLIT, Some(text)) if is_signing_input(text) => Ok(OpenEntry::new(text, lineage)),
+        (SPLIT, _) => Err(EntryError::SigningInput),
+        (WHOLE, Some(text)) => {
+            let jwt = UnverifiedJwt::parse(Zeroizing::new(text.to_owned())).ok();
+            jwt.and_then(|jwt| OpenEntry::whole(&jwt, lineage))
+                .ok_or(EntryError::Form)
+        }
+        _ => Err(EntryError::Form),
+    }
 }
 
 /// Exactly two non-empty base64url parts: what a poisoned store may not smuggle into a header field is any octet
@@ -362,6 +396,49 @@ mod tests {
                     SplitError(error)
                 );
             }
+        }
+    }
+
+    // TS-04, TS-16: nothing of the JWT is in a phantom token, and the store has all of it, sealed as any entry.
+    #[test]
+    fn of_a_phantom_token_the_whole_is_sealed() {
+        let secrets = Secrets::from(Secret::generate(NonZeroU8::MIN));
+        let jwt = UnverifiedJwt::parse(Zeroizing::new("e30.e31.AA".to_owned())).unwrap();
+        let (token, whole) = jwt.split(TokenKind::Phantom, Lineage::default()).unwrap();
+        let (other, _) = jwt.split(TokenKind::Phantom, Lineage::default()).unwrap();
+        assert_ne!(token.expose(), other.expose());
+        assert_eq!((token.kind(), token.expose().len()), (TokenKind::Phantom, 43));
+        let entry = whole.seal(&token, &secrets);
+        let opened = entry.open(&token, &secrets).unwrap();
+        assert!(opened.is_whole());
+        let glued = opened.glue(&token).unwrap();
+        assert_eq!(
+            (glued.expose(), glued.glued().unwrap().0),
+            ("e30.e31.AA", TokenKind::Phantom)
+        );
+        assert_eq!(entry.open(&other, &secrets).unwrap_err(), EntryError::Seal);
+
+        let too_long = format!("e30.{}.AA", "e".repeat(MAX_SIGNING_INPUT - 4));
+        let too_long = UnverifiedJwt::parse(Zeroizing::new(too_long)).unwrap();
+        assert_eq!(
+            too_long
+                .split(TokenKind::Phantom, Lineage::default())
+                .unwrap_err(),
+            SplitError(TokenError::Length)
+        );
+        // Half a JWT under the kind of a whole one, and the other way round.
+        for (text, is_whole, error) in [
+            ("e30.e31", true, EntryError::Form),
+            ("e30.e31.AA", false, EntryError::SigningInput),
+        ] {
+            let wrong = OpenEntry {
+                is_whole,
+                ..OpenEntry::new(text, Lineage::default())
+            };
+            assert_eq!(
+                wrong.seal(&token, &secrets).open(&token, &secrets).unwrap_err(),
+                error
+            );
         }
     }
 

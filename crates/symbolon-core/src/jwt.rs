@@ -16,7 +16,7 @@ pub struct UnverifiedJwt {
     text: Zeroizing<String>,
     header_end: usize,
     payload_end: usize,
-    /// Set if it was glued: what the client presented, and what the entry said besides.
+    /// Set if it was glued or introspected: what the client presented, and what the entry said besides.
     glued: Option<(TokenKind, Lineage)>,
 }
 
@@ -29,6 +29,8 @@ pub enum JwtError {
     Alphabet,
     /// Longer than [`MAX_SIGNING_INPUT`] and a signature.
     Length,
+    /// It has another signature than the opaque token that it is to belong to.
+    Signature,
 }
 
 /// Longest JWS Signing Input that is taken, in octets: what an entry of 64 KiB holds (GW-30).
@@ -66,6 +68,19 @@ impl UnverifiedJwt {
         Ok(Self {
             glued: Some((kind, lineage)),
             ..Self::parse(text)?
+        })
+    }
+
+    /// The JWT that an authorization server, or a token service in the place of the store, gave for `token`. Of a token
+    /// that was split it has to have the signature: nobody may answer with another one's JWT.
+    pub fn introspected(text: Zeroizing<String>, token: &OpaqueToken) -> Result<Self, JwtError> {
+        let jwt = Self::parse(text)?;
+        if token.kind() != TokenKind::Phantom && jwt.signature() != token.signature() {
+            return Err(JwtError::Signature);
+        }
+        Ok(Self {
+            glued: Some((token.kind(), Lineage::default())),
+            ..jwt
         })
     }
 
@@ -132,6 +147,7 @@ impl fmt::Display for JwtError {
             Self::Parts => "not the three parts of a signed JWT",
             Self::Alphabet => "an empty part, or an octet outside base64url, in a JWT",
             Self::Length => "a JWT of more than 64 KiB",
+            Self::Signature => "a JWT with another signature than the opaque token",
         })
     }
 }
@@ -183,6 +199,25 @@ mod tests {
         assert!(of(MAX_SIGNING_INPUT, 86).is_ok());
         assert_eq!(of(MAX_SIGNING_INPUT + 1, 86).unwrap_err(), JwtError::Length);
         assert_eq!(of(7, MAX_SIGNING_INPUT + 2048).unwrap_err(), JwtError::Length);
+    }
+
+    #[test]
+    fn of_a_split_token_only_the_jwt_with_its_signature_is_taken() {
+        let signature = "EwIaRgq4go4R2M2z7AADywZ2ToxG4gDMoG4SQ1X3GJ0";
+        let introspected = |jwt: &str, token: &OpaqueToken| {
+            UnverifiedJwt::introspected(Zeroizing::new(jwt.to_owned()), token)
+                .map(|jwt| jwt.glued().unwrap().0)
+        };
+        let jwt = format!("e30.e31.{signature}");
+        let salted = format!("{signature}.AAAAAAAAAAAAAAAAAAAAAA");
+        for (text, kind) in [(signature, TokenKind::Signature), (&salted, TokenKind::Salted)] {
+            let token = text.parse().unwrap();
+            assert_eq!(introspected(&jwt, &token), Ok(kind));
+            assert_eq!(introspected("e30.e31.AA", &token), Err(JwtError::Signature));
+            assert_eq!(introspected("e30.e31", &token), Err(JwtError::Parts));
+        }
+        let phantom = OpaqueToken::parse_phantom(signature).unwrap();
+        assert_eq!(introspected("e30.e31.AA", &phantom), Ok(TokenKind::Phantom));
     }
 
     fn parse(text: &str) -> Result<UnverifiedJwt, JwtError> {

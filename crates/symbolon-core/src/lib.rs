@@ -78,7 +78,7 @@ pub use record::{
 pub use secret::{Secret, SecretError, Secrets};
 pub use signing::{SigningError, SigningKey};
 pub use time::UnixTime;
-pub use token::{EntryKey, OpaqueToken, SignatureLengths, TokenError, TokenKind};
+pub use token::{EntryKey, MAX_PHANTOM, OpaqueToken, SignatureLengths, TokenError, TokenKind};
 pub use verify::{IssuerPolicy, Policy, Rejected, Rejection, VerifiedJwt};
 
 /// SHA-256 of `octets`, for what is compared by hash.

@@ -18,6 +18,7 @@ pub struct Secret {
     log: Key,
     ledger: Key,
     trace: Key,
+    fallback: Key,
 }
 
 /// The deployment secrets that a process holds: the first seals, and all of them open.
@@ -54,6 +55,7 @@ impl Secret {
             log: subkey("log"),
             ledger: subkey("ledger"),
             trace: subkey("trace"),
+            fallback: subkey("fallback"),
             octets,
         }
     }
@@ -83,6 +85,12 @@ impl Secret {
             &self.ledger,
             &[kind.as_bytes(), issuer.as_bytes(), &[0], value.as_bytes()],
         )
+    }
+
+    /// What a gateway authenticates with where it asks a token service about a token. Whoever has it can have every
+    /// token's JWT, so it is no less a secret than what it is made of.
+    pub fn fallback(&self) -> Zeroizing<String> {
+        Zeroizing::new(base64url::encode(&*self.fallback))
     }
 
     /// What logs say in place of a token: 16 hexadecimal digits that only a holder of the secret can make (OP-02).
@@ -206,6 +214,13 @@ mod tests {
             Secrets::new(vec![secret.clone(), secret.clone()]).unwrap_err(),
             SecretError::Twice(secret.number)
         );
+    }
+
+    // Made with HMAC of Python's standard library.
+    #[test]
+    fn what_a_gateway_authenticates_with_is_a_subkey() {
+        let secret: Secret = TEXT.parse().unwrap();
+        assert_eq!(*secret.fallback(), "gdwMT7fapSbYkD2sW6zTMOKQLvuJzK8jRqKTTO59Gzw");
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub enum TokenKind {
     /// The JWS Signature, a dot and 16 random octets, which the gateway drops before it glues. Nobody who reads the
     /// JWT at an API or in a log can make it.
     Salted,
+    /// Whatever the authorization server made up (a phantom token, or any other that says nothing): it alone knows the
+    /// JWT, and is asked for it.
+    Phantom,
 }
 
 /// The access token that a client holds: a bearer credential, cleared on drop, that no `Debug` prints.
@@ -26,7 +29,7 @@ pub enum TokenKind {
 #[derive(Clone)]
 pub struct OpaqueToken {
     text: Zeroizing<String>,
-    /// Characters of the JWS Signature, which comes first.
+    /// Characters of the JWS Signature, which comes first; zero of a phantom token, which has none.
     signature: usize,
 }
 
@@ -50,10 +53,16 @@ pub enum TokenError {
     NotCanonical,
     /// A salt that is not 16 octets.
     Salt,
+    /// Of a phantom token: no b64token (RFC 6750 §2.1), or one of more than [`MAX_PHANTOM`] characters.
+    Phantom,
     /// A whole JWT, which is never taken from outside (GW-07).
     WholeJwt,
 }
 
+/// Longest phantom token that is taken, in characters.
+pub const MAX_PHANTOM: usize = 1400;
+/// Octets of a phantom token that a token service of ours makes up.
+const MADE_UP_OCTETS: usize = 32;
 /// Octets of the salt in a salted token.
 const SALT_OCTETS: usize = 16;
 
@@ -85,9 +94,57 @@ impl OpaqueToken {
         })
     }
 
-    /// The token that a client gets for a JWT with that JWS Signature; a salt is fresh each time.
+    /// Reads the text that a client presented where an authorization server is asked about it: any b64token, a JWT of
+    /// that server's among them.
+    pub fn parse_phantom(text: &str) -> Result<Self, TokenError> {
+        let is_allowed = |octet: u8| octet.is_ascii_alphanumeric() || b"-._~+/".contains(&octet);
+        let unpadded = text.trim_end_matches('=');
+        if unpadded.is_empty() || text.len() > MAX_PHANTOM || !unpadded.bytes().all(is_allowed) {
+            return Err(TokenError::Phantom);
+        }
+        Ok(Self {
+            signature: 0,
+            text: Zeroizing::new(text.to_owned()),
+        })
+    }
+
+    /// The same text, where an authorization server is asked about it: what could be a split token can be another's.
+    #[must_use]
+    pub fn to_phantom(&self) -> Self {
+        Self {
+            signature: 0,
+            text: self.text.clone(),
+        }
+    }
+
+    /// A phantom token that nobody can guess, and in which nothing can be read (TS-04).
+    pub(crate) fn made_up() -> Self {
+        let octets = Zeroizing::new(crypto::random::<MADE_UP_OCTETS>());
+        Self {
+            signature: 0,
+            text: Zeroizing::new(base64url::encode(&*octets)),
+        }
+    }
+
+    /// Reads a phantom token of a token service of ours: nothing is looked up that is none.
+    pub fn parse_made_up(text: &str) -> Result<Self, TokenError> {
+        if text.len() != base64url::encoded_len(MADE_UP_OCTETS) {
+            return Err(TokenError::Length);
+        }
+        if !base64url::is_alphabet(text) {
+            return Err(TokenError::Alphabet);
+        }
+        if !base64url::is_canonical(text) {
+            return Err(TokenError::NotCanonical);
+        }
+        Self::parse_phantom(text)
+    }
+
+    /// The token that a client gets for a JWT with that JWS Signature; a salt is fresh each time. A phantom token is
+    /// none of it.
     pub(crate) fn issue(signature: &str, kind: TokenKind) -> Result<Self, TokenError> {
         let text = match kind {
+            TokenKind::Phantom => return Err(TokenError::Phantom),
             TokenKind::Signature => Zeroizing::new(signature.to_owned()),
             TokenKind::Salted => {
                 let salt = crypto::random::<SALT_OCTETS>();
@@ -104,14 +161,16 @@ impl OpaqueToken {
 
     /// Which kind the text is.
     pub fn kind(&self) -> TokenKind {
-        if self.text.len() == self.signature {
+        if self.signature == 0 {
+            TokenKind::Phantom
+        } else if self.text.len() == self.signature {
             TokenKind::Signature
         } else {
             TokenKind::Salted
         }
     }
 
-    /// The JWS Signature in it.
+    /// The JWS Signature in it; empty if it is a phantom token.
     pub(crate) fn signature(&self) -> &str {
         &self.text[..self.signature]
     }
@@ -190,6 +249,7 @@ impl fmt::Display for TokenError {
             Self::Length => "opaque token has a length that no allowed algorithm gives",
             Self::NotCanonical => "opaque token is not canonical base64url",
             Self::Salt => "opaque token has a salt that is not 16 octets",
+            Self::Phantom => "opaque token is no b64token of up to 1,400 characters",
             Self::WholeJwt => "a whole JWT in place of an opaque token",
         })
     }
@@ -256,6 +316,43 @@ mod tests {
         );
         assert_eq!(refused(&format!("{KNOWN}.{KNOWN}.{KNOWN}")), TokenError::WholeJwt);
         assert_eq!(refused(&"é".repeat(43)), TokenError::Alphabet);
+    }
+
+    #[test]
+    fn a_phantom_token_is_any_b64token() {
+        let whole = format!("{KNOWN}.{KNOWN}.{KNOWN}");
+        let longest = "a".repeat(MAX_PHANTOM);
+        for text in [KNOWN, "a", "-._~+/==", &whole, &longest] {
+            let token = OpaqueToken::parse_phantom(text).unwrap();
+            assert_eq!((token.expose(), token.kind()), (text, TokenKind::Phantom));
+            assert_eq!(token.signature(), "");
+        }
+        let token = OpaqueToken::parse_phantom(KNOWN).unwrap();
+        assert_eq!(
+            token.entry_key(),
+            KNOWN.parse::<OpaqueToken>().unwrap().entry_key()
+        );
+        for text in ["", "=", "a=b", "a b", "a\n", "a,b", "é", &format!("{longest}a")] {
+            assert_eq!(OpaqueToken::parse_phantom(text).unwrap_err(), TokenError::Phantom);
+        }
+        assert_eq!(
+            OpaqueToken::issue(KNOWN, TokenKind::Phantom).unwrap_err(),
+            TokenError::Phantom
+        );
+    }
+
+    // GW-02
+    #[test]
+    fn a_phantom_token_of_ours_has_one_form() {
+        let token = OpaqueToken::made_up();
+        assert_eq!(
+            OpaqueToken::parse_made_up(token.expose()).unwrap().entry_key(),
+            token.entry_key()
+        );
+        let refused = |text: &str| OpaqueToken::parse_made_up(text).unwrap_err();
+        assert_eq!(refused(&KNOWN[1..]), TokenError::Length);
+        assert_eq!(refused(&KNOWN.replace('E', "+")), TokenError::Alphabet);
+        assert_eq!(refused(&KNOWN.replace("J0", "J1")), TokenError::NotCanonical);
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct IssuerPolicy {
     pub profile: Profile,
     /// The algorithms it may sign with (GW-21).
     pub algorithms: Vec<Algorithm>,
-    /// The one kind of opaque token that its JWTs are split into.
+    /// The one kind of opaque token that stands for its JWTs.
     pub tokens: TokenKind,
     /// Longest time from `iat` to `exp`. A longer token is neither published nor accepted: revocations are kept only
     /// so long.
@@ -150,11 +150,12 @@ impl Policy {
         self.issuers.iter().find(|issuer| issuer.issuer == name)
     }
 
-    /// The lengths that an opaque token's signature may have.
+    /// The lengths that an opaque token's signature may have: those of the issuers whose JWTs are split.
     pub fn signature_lengths(&self) -> SignatureLengths {
         SignatureLengths::of(
             self.issuers
                 .iter()
+                .filter(|issuer| issuer.tokens != TokenKind::Phantom)
                 .flat_map(|issuer| issuer.algorithms.iter().copied()),
         )
     }
@@ -295,7 +296,7 @@ impl VerifiedJwt {
     /// Whether no other JWT has the same opaque token: it is salted, or has a `jti` and so a signature of its own. Where
     /// neither holds, two log-ins in one second can share one (RS256, EdDSA and HMAC give one content one signature).
     pub fn is_split_uniquely(&self) -> bool {
-        self.issuer.tokens == TokenKind::Salted || self.claims.jti.is_some()
+        self.issuer.tokens != TokenKind::Signature || self.claims.jti.is_some()
     }
 
     /// Whether `audience` is among its audiences.
@@ -412,7 +413,7 @@ impl VerifiedJwt {
 impl OpenEntry {
     /// Whether `jwt` is what it was split from.
     pub fn is_half_of(&self, jwt: &VerifiedJwt) -> bool {
-        self.signing_input() == jwt.jwt.signing_input()
+        !self.is_whole() && self.text() == jwt.jwt.signing_input()
     }
 }
 

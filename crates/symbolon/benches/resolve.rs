@@ -83,6 +83,7 @@ impl Process {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Salted,
+            introspection: None,
             max_lifetime: Duration::from_secs(3600),
             keys: Source::Fetched(Location::Metadata { base: None }),
         };
@@ -259,11 +260,11 @@ fn peer(process: &Process, jwt: &UnverifiedJwt) -> impl Fn() + use<> {
 fn fill(tokens: usize, max_bytes: usize) {
     let process = Process::new();
     let jwt = process.verified(process.jwt());
-    let cache: L1<()> = L1::new(l1::Config { max_bytes });
+    let cache = L1::new(l1::Config { max_bytes });
     let empty = resident();
     for _ in 0..tokens {
         let (token, _) = jwt.split(Lineage::default()).unwrap();
-        cache.keep(&token, &jwt, &process.shared.secrets);
+        cache.keep(jwt.expires_at(), &token, &jwt, &process.shared.secrets);
     }
     let each = |octets: f64| octets / cache.len() as f64;
     println!(

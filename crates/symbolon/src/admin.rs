@@ -140,7 +140,7 @@ impl Admin {
     async fn revoke_token(&self, text: &str) -> Result<(), Refused> {
         let token = self
             .revoker
-            .parse(text)
+            .parse_any(text)
             .ok_or(Refused::Request("that is no opaque token of an issuer here"))?;
         let found = self.revoker.find(&token).await?;
         self.revoker.revoke(&token, &found, Asker::Operator).await?;
@@ -172,7 +172,7 @@ impl Admin {
         let text = form.one("token").ok_or(Refused::Request("no token"))?;
         let token = self
             .resolver
-            .parse(text)
+            .parse_own(text)
             .map_err(|_| Refused::Request("that is no opaque token of an issuer here"))?;
         let with_claims = form.one("claims") == Some("true");
         let seen = self.resolver.look(&token).await?;

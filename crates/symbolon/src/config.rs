@@ -5,6 +5,7 @@
 
 mod advice;
 mod gateway;
+mod introspection;
 mod issuers;
 mod mistakes;
 mod schema;
@@ -99,13 +100,15 @@ impl Config {
 
 fn config(root: &mut Table<'_, '_>) -> Option<Config> {
     let (only_role, has_secret) = (only_role(root), root.place("secret").is_some());
+    // Of phantom tokens nothing is stored that another process has to find.
+    let needs_sharing = only_role.filter(|_| !issuers::are_phantom(root, false));
     let secrets = secret_source::deployment_secrets(root);
     let data = data(root);
     let log = root.or("log", telemetry::Format::Text, one_of(&LOG_FORMATS, &[]));
     let store = root.table_or_empty("store", "write [store]", |table| {
         let around = store::Surroundings {
             data: data.as_deref(),
-            only_role,
+            only_role: needs_sharing,
             has_secret,
         };
         store::read(table, &around)
@@ -187,7 +190,7 @@ fn roles(root: &mut Table<'_, '_>) -> Option<Roles> {
 }
 
 /// Where the one role stands that the file names without the other. Then another process has the other, and both
-/// need the same secret.
+/// need the same secret; but for a gateway that is a client of the servers of all its tokens.
 fn only_role(root: &Table<'_, '_>) -> Option<Span> {
     let at = match (root.place("token_service"), root.place("gateway")) {
         (Some(_), Some(_)) => return None,
@@ -198,7 +201,7 @@ fn only_role(root: &Table<'_, '_>) -> Option<Span> {
             return None;
         }
     };
-    if root.place("secret").is_none() {
+    if root.place("secret").is_none() && !issuers::are_phantom(root, true) {
         let reason = "write `secret`: the deployment secret must be given where only one of the roles runs";
         root.note(at, reason);
     }

@@ -15,6 +15,7 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::forward::RootsError;
+use crate::introspect;
 use crate::resolve::Resolver;
 
 pub mod authorize;
@@ -38,6 +39,8 @@ pub struct Config {
     pub strip: Vec<String>,
     /// Connections held at once.
     pub max_connections: usize,
+    /// Who is asked about tokens while the store cannot be; none: nobody.
+    pub fallback: Option<introspect::Fallback>,
     /// What is forwarded where.
     pub routes: Vec<Route>,
 }
@@ -53,6 +56,8 @@ pub struct Route {
     pub resource_server: Url,
     /// The certificates (PEM) that its TLS is checked against; none: the system's.
     pub ca: Option<PathBuf>,
+    /// Whose tokens are taken; empty: every issuer's.
+    pub issuers: Vec<String>,
     /// What a token must be for.
     pub audience: Option<String>,
     /// What a token must allow, all of it.
@@ -78,8 +83,8 @@ impl Gateway {
     /// A gateway that decides by `resolver`. Fails if a route's certificates cannot be had.
     pub fn new(config: Config, resolver: Arc<Resolver>) -> Result<Self, RootsError> {
         Ok(Self {
+            routes: Routes::new(config.routes, |issuers| resolver.scope(issuers))?,
             resolver,
-            routes: Routes::new(config.routes)?,
             realm: config.realm,
             trusted_proxies: config.trusted_proxies,
             strip: config.strip.iter().filter_map(|name| name.parse().ok()).collect(),

@@ -71,10 +71,15 @@ pub fn status(status: StatusCode) -> Response<Body> {
 
 /// An answer in JSON that nobody may keep (RFC 6749 §5.1).
 pub fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
-    let mut response = Response::new(Body::Full(Full::from(value.to_string())));
+    private(status, "application/json", value.to_string())
+}
+
+/// A text of that type that nobody may keep.
+pub fn private(status: StatusCode, media_type: &'static str, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::Full(Full::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
     response

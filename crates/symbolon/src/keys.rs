@@ -7,9 +7,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use symbolon_core::{
-    Algorithm, IssuerPolicy, JwkSet, JwkSetError, Policy, Profile, Provenance, Rejected, Rejection,
-    SignatureLengths, SkipReason, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
+    Algorithm, IssuerPolicy, JwkSet, JwkSetError, OpaqueToken, Policy, Profile, Provenance, Rejected,
+    Rejection, SignatureLengths, SkipReason, TokenError, TokenKind, UnixTime, UnverifiedJwt, VerifiedJwt,
 };
+
+use crate::introspect;
 
 mod fetched;
 
@@ -24,8 +26,10 @@ pub struct Config {
     pub profile: Profile,
     /// What it may sign with.
     pub algorithms: Vec<Algorithm>,
-    /// The kind of opaque token its JWTs are split into.
+    /// The kind of opaque token that stands for its JWTs.
     pub tokens: TokenKind,
+    /// How a gateway asks about its phantom tokens; none: it has no others, or no gateway asks.
+    pub introspection: Option<introspect::Config>,
     /// Longest life of a token.
     pub max_lifetime: Duration,
     /// Where its keys come from.
@@ -183,6 +187,28 @@ impl Issuers {
             .unwrap_or_default()
     }
 
+    /// Whether the token service here makes phantom tokens.
+    pub fn mint_phantoms(&self) -> bool {
+        self.phantoms().any(|config| config.keys == Source::Mint)
+    }
+
+    /// Reads a token of any issuer, whichever kind it is; where a text can be of both, one that is split.
+    pub fn parse_own(&self, text: &str) -> Result<OpaqueToken, TokenError> {
+        let split = OpaqueToken::parse(text, &self.policy().lengths);
+        if split.is_ok() || self.phantoms().next().is_none() {
+            split
+        } else if self.phantoms().all(|config| config.keys == Source::Mint) {
+            OpaqueToken::parse_made_up(text)
+        } else {
+            OpaqueToken::parse_phantom(text)
+        }
+    }
+
+    fn phantoms(&self) -> impl Iterator<Item = &Config> {
+        self.configs()
+            .filter(|config| config.tokens == TokenKind::Phantom)
+    }
+
     /// The issuers as configured.
     pub fn configs(&self) -> impl Iterator<Item = &Config> {
         self.sources.iter().map(|(config, _)| config)
@@ -289,6 +315,7 @@ mod tests {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Salted,
+            introspection: None,
             max_lifetime: Duration::from_secs(600),
             keys: Source::Fetched(Location::Metadata { base: None }),
         };

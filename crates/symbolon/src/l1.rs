@@ -1,12 +1,8 @@
 //! The bounded cache in this process: what was verified, sealed, so that a hit verifies nothing and asks nobody.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use symbolon_core::{AcceptedJwt, EntryKey, Keeper, KeptJwt, OpaqueToken, Secrets, VerifiedJwt};
-use tokio::sync::OnceCell;
+use symbolon_core::{AcceptedJwt, EntryKey, Keeper, KeptJwt, OpaqueToken, Secrets, UnixTime, VerifiedJwt};
 
 use crate::revocations::Checked;
 use crate::sync::Arc;
@@ -19,10 +15,9 @@ pub struct Config {
 }
 
 /// The cache. It keeps entries, never decisions: what a token is worth is looked at with every hit.
-pub struct L1<E> {
+pub struct L1 {
     keeper: Keeper,
     kept: Cache<EntryKey, Arc<Cached>, BySize>,
-    fills: Mutex<HashMap<EntryKey, Arc<Fill<E>>>>,
 }
 
 /// What is in the cache of one token.
@@ -31,24 +26,6 @@ pub struct Cached {
     pub jwt: KeptJwt,
     /// Whether the records were looked at for it.
     pub checked: Checked,
-}
-
-/// One look-up that all share who miss the same token meanwhile.
-type Fill<E> = OnceCell<Result<Arc<Cached>, E>>;
-
-/// Somebody's part in a look-up. Whoever comes after it begins another.
-struct Part<'a, E> {
-    l1: &'a L1<E>,
-    key: EntryKey,
-    fill: Arc<Fill<E>>,
-}
-
-/// What came of a fill.
-pub struct Filled<E> {
-    /// What is kept of the token now.
-    pub outcome: Result<Arc<Cached>, E>,
-    /// Whether the look-up had begun before it was asked for: what the store said then may have changed since.
-    pub joined: bool,
 }
 
 #[derive(Clone)]
@@ -65,14 +42,13 @@ impl Config {
     pub const DEFAULT: Self = Self { max_bytes: 256 << 20 };
 }
 
-impl<E: Clone> L1<E> {
+impl L1 {
     /// An empty cache.
     pub fn new(config: Config) -> Self {
         let tokens = config.max_bytes / TYPICAL_BYTES;
         Self {
             keeper: Keeper::new(),
             kept: Cache::with_weighter(tokens.max(1), config.max_bytes as u64, BySize),
-            fills: Mutex::default(),
         }
     }
 
@@ -86,45 +62,31 @@ impl<E: Clone> L1<E> {
         self.keeper.open(token, &cached.jwt)
     }
 
-    /// Keeps what `token` was resolved to. It is in the cache before anybody looks at the records for it: what is
-    /// revoked meanwhile is seen by one or the other (PROTOCOL rule 9).
-    pub fn keep(&self, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> Arc<Cached> {
-        let cached = Arc::new(Cached {
-            jwt: self.keeper.keep(token, jwt, secrets),
-            checked: Checked::default(),
-        });
+    /// Keeps what `token` was resolved to, no longer than `until`. It is in the cache before anybody looks at the records
+    /// for it: what is revoked meanwhile is seen by one or the other (PROTOCOL rule 9).
+    pub fn keep(
+        &self,
+        until: UnixTime,
+        token: &OpaqueToken,
+        jwt: &VerifiedJwt,
+        secrets: &Secrets,
+    ) -> Arc<Cached> {
+        let cached = Arc::new(self.seal(until, token, jwt, secrets));
         self.kept.insert(token.entry_key(), cached.clone());
         cached
+    }
+
+    /// The same, and it is kept by whoever asks.
+    pub fn seal(&self, until: UnixTime, token: &OpaqueToken, jwt: &VerifiedJwt, secrets: &Secrets) -> Cached {
+        Cached {
+            jwt: self.keeper.keep_until(until, token, jwt, secrets),
+            checked: Checked::default(),
+        }
     }
 
     /// Drops what is kept of the token with that entry key.
     pub fn remove(&self, key: EntryKey) {
         self.kept.remove(&key);
-    }
-
-    /// Fills the cache by `look_up`, or waits for another who does so for the same token. If that one goes away, the
-    /// next goes on in its place.
-    pub async fn fill(
-        &self,
-        key: EntryKey,
-        look_up: impl AsyncFnOnce() -> Result<Arc<Cached>, E>,
-    ) -> Filled<E> {
-        let part = Part {
-            l1: self,
-            key,
-            fill: self.fills().entry(key).or_default().clone(),
-        };
-        let mut joined = true;
-        let outcome = part.fill.get_or_init(|| {
-            joined = false;
-            look_up()
-        });
-        let outcome = outcome.await.clone();
-        Filled { outcome, joined }
-    }
-
-    fn fills(&self) -> MutexGuard<'_, HashMap<EntryKey, Arc<Fill<E>>>> {
-        self.fills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Octets of what is kept.
@@ -143,21 +105,16 @@ impl<E: Clone> L1<E> {
     }
 }
 
-impl<E> Drop for Part<'_, E> {
-    fn drop(&mut self) {
-        let mut fills = self.l1.fills.lock().unwrap_or_else(PoisonError::into_inner);
-        if fills
-            .get(&self.key)
-            .is_some_and(|fill| Arc::ptr_eq(fill, &self.fill))
-        {
-            fills.remove(&self.key);
-        }
+impl Cached {
+    /// Octets that it takes with its place.
+    pub(crate) fn size(&self) -> u64 {
+        (PLACE_BYTES + self.jwt.size()) as u64
     }
 }
 
 impl Weighter<EntryKey, Arc<Cached>> for BySize {
     fn weight(&self, _: &EntryKey, cached: &Arc<Cached>) -> u64 {
-        (PLACE_BYTES + cached.jwt.size()) as u64
+        cached.size()
     }
 }
 
@@ -214,67 +171,15 @@ mod issuer {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-    use std::future::{Future, pending};
     use std::num::NonZeroU8;
-    use std::pin::pin;
-    use std::task::{Context, Waker};
 
     use symbolon_core::{Secret, sha256};
 
     use super::issuer::Issuer;
     use super::*;
-    use crate::store::conformance::entry;
 
-    fn l1(max_bytes: usize) -> L1<&'static str> {
+    fn l1(max_bytes: usize) -> L1 {
         L1::new(Config { max_bytes })
-    }
-
-    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        match future.poll(&mut Context::from_waker(Waker::noop())) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn those_who_miss_the_same_token_share_a_look_up() {
-        let (l1, (key, _), (other, _)) = (l1(1 << 20), entry(1), entry(2));
-        let (look_ups, answered) = (Cell::new(0), tokio::sync::Notify::new());
-        let look_up = async || {
-            look_ups.set(look_ups.get() + 1);
-            answered.notified().await;
-            Err("away")
-        };
-        let (mut first, mut second) = (pin!(l1.fill(key, look_up)), pin!(l1.fill(key, look_up)));
-        let mut third = pin!(l1.fill(other, look_up));
-        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
-        assert!(poll(third.as_mut()).is_none());
-        assert_eq!(look_ups.get(), 2, "one for each token");
-        answered.notify_one();
-        let (first, second) = (poll(first).unwrap(), poll(second).unwrap());
-        assert_eq!((first.outcome.err(), first.joined), (Some("away"), false));
-        assert_eq!((second.outcome.err(), second.joined), (Some("away"), true));
-
-        let mut later = pin!(l1.fill(key, look_up));
-        assert!(poll(later.as_mut()).is_none());
-        assert_eq!(
-            look_ups.get(),
-            3,
-            "what came of a look-up is for those who waited"
-        );
-    }
-
-    #[test]
-    fn if_the_first_goes_away_the_next_goes_on() {
-        let (l1, (key, _)) = (l1(1 << 20), entry(1));
-        let mut first = Box::pin(l1.fill(key, async || pending().await));
-        let mut second = pin!(l1.fill(key, async || Err("found out")));
-        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
-        drop(first);
-        let second = poll(second).unwrap();
-        assert_eq!((second.outcome.err(), second.joined), (Some("found out"), false));
-        assert!(l1.fills().is_empty());
     }
 
     // ST-10
@@ -288,7 +193,7 @@ mod tests {
         for number in 0..500_u64 {
             let jti = symbolon_core::base64url::encode(&sha256(&number.to_be_bytes()));
             let (token, jwt) = issuer.issue(&jti);
-            l1.keep(&token, &jwt, &secrets);
+            l1.keep(jwt.expires_at(), &token, &jwt, &secrets);
             assert!(l1.size() <= max_bytes as u64);
             last = Some(token.entry_key());
         }
@@ -344,7 +249,7 @@ mod races {
     }
 
     struct Gateway {
-        l1: L1<()>,
+        l1: L1,
         held: Held,
         acknowledged: AtomicBool,
     }
@@ -354,7 +259,10 @@ mod races {
         fn accepts(&self, token: &Token) -> bool {
             let key = token.opaque.entry_key();
             let cached = self.l1.get(key);
-            let cached = cached.unwrap_or_else(|| self.l1.keep(&token.opaque, &token.jwt, &token.secrets));
+            let cached = cached.unwrap_or_else(|| {
+                let until = token.jwt.expires_at();
+                self.l1.keep(until, &token.opaque, &token.jwt, &token.secrets)
+            });
             let lives = self.held.kill_kept(&cached.jwt, &cached.checked).is_none();
             if !lives {
                 self.l1.remove(key);

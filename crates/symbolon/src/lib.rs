@@ -12,6 +12,7 @@ pub mod config;
 pub mod private_file;
 pub mod process;
 
+pub mod introspect;
 pub mod keys;
 pub mod l1;
 pub mod metrics;
@@ -20,6 +21,7 @@ pub mod revocations;
 pub mod revoke;
 pub mod shared;
 
+mod flights;
 mod form;
 pub mod forward;
 pub mod http;

@@ -15,11 +15,13 @@ pub struct Metrics {
     registry: Registry,
     decisions: Family<Decision, Counter>,
     look_ups: Family<LookUp, Counter>,
+    asked: Family<Asked, Counter>,
     store: Family<Operation, Histogram>,
     store_failures: Family<Operation, Counter>,
     issued: Counter,
     id_tokens: Family<IdToken, Counter>,
     revoked: Counter,
+    introspections: Family<Introspection, Counter>,
     now: Now,
 }
 
@@ -41,6 +43,13 @@ struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookUp {
     found: &'static str,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Asked {
+    kind: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -51,6 +60,22 @@ struct Operation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct IdToken {
     policy: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Introspection {
+    outcome: &'static str,
+}
+
+/// Where what belongs to a token comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The store: the token was split.
+    Split,
+    /// The authorization server of a phantom token.
+    Phantom,
+    /// A token service, in the store's place.
+    Fallback,
 }
 
 /// How a token was found.
@@ -86,11 +111,13 @@ impl Metrics {
         let metrics = Self {
             decisions: Family::default(),
             look_ups: Family::default(),
+            asked: Family::default(),
             store: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_05, 2.0, 16))),
             store_failures: Family::default(),
             issued: Counter::default(),
             id_tokens: Family::default(),
             revoked: Counter::default(),
+            introspections: Family::default(),
             now: Now::default(),
             registry: Registry::default(),
         };
@@ -108,8 +135,16 @@ impl Metrics {
         );
         registry.register(
             "look_ups",
-            "Tokens by how they were found: in the cache (hit), by a look-up (filled), by another request's (joined)",
+            "Tokens by how they were found: in the cache (hit), by a look-up (filled), by another request's (joined); and \
+             by what was looked up: the store (split), their authorization server (phantom), a token service in the \
+             store's place (fallback)",
             metrics.look_ups.clone(),
+        );
+        registry.register(
+            "asked",
+            "What authorization servers (phantom) and token services (fallback) said of tokens, or why they were not \
+             asked",
+            metrics.asked.clone(),
         );
         registry.register_with_unit(
             "store",
@@ -129,6 +164,12 @@ impl Metrics {
             metrics.id_tokens.clone(),
         );
         registry.register("revocations", "Revocations acknowledged", metrics.revoked.clone());
+        registry.register(
+            "introspections",
+            "Introspections answered here, by outcome: the token is active or inactive, the request was refused, or nobody \
+             could say (unavailable)",
+            metrics.introspections.clone(),
+        );
         registry.register("cache_tokens", "Tokens in the cache", cached);
         registry.register_with_unit("cache", "What the cache takes", Unit::Bytes, cache_bytes);
         registry.register("records", "Records of the revocation log that are held", records);
@@ -151,14 +192,21 @@ impl Metrics {
         self.decisions.get_or_create(&Decision { reason }).inc();
     }
 
-    /// A token was found.
-    pub fn found(&self, found: Found) {
+    /// A token was found, or that nothing is.
+    pub fn found(&self, kind: Kind, found: Found) {
         let found = match found {
             Found::Hit => "hit",
             Found::Filled => "filled",
             Found::Joined => "joined",
         };
-        self.look_ups.get_or_create(&LookUp { found }).inc();
+        let kind = kind.name();
+        self.look_ups.get_or_create(&LookUp { found, kind }).inc();
+    }
+
+    /// A server was to be asked about a token, and this came of it.
+    pub fn asked(&self, kind: Kind, outcome: &'static str) {
+        let kind = kind.name();
+        self.asked.get_or_create(&Asked { kind, outcome }).inc();
     }
 
     /// The store answered, or failed, after so long.
@@ -187,6 +235,13 @@ impl Metrics {
         self.revoked.inc();
     }
 
+    /// Somebody asked about a token, and this came of it.
+    pub fn introspected(&self, outcome: &'static str) {
+        self.introspections
+            .get_or_create(&Introspection { outcome })
+            .inc();
+    }
+
     /// All of it, in the text format of `OpenMetrics` 1.0.
     pub fn render(&self, snapshot: &Snapshot) -> String {
         let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -203,6 +258,16 @@ impl Metrics {
         // Nothing can go wrong in a text that grows.
         let _ = encode(&mut text, &self.registry);
         text
+    }
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Split => "split",
+            Self::Phantom => "phantom",
+            Self::Fallback => "fallback",
+        }
     }
 }
 

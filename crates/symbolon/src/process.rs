@@ -30,6 +30,7 @@ use crate::revocations::Revocations;
 use crate::shared::Shared;
 use crate::store::{EntryStore, RECORD_MARGIN};
 use crate::token_service::broker::Broker;
+use crate::token_service::introspection::Introspection;
 use crate::token_service::mint::{Mint, SigningKeys};
 use crate::token_service::{Paths, Source, TokenService};
 
@@ -79,24 +80,31 @@ impl Process {
         let (issuers, fetched) = issuers_of(&config.issuers, signing_keys.as_ref(), &config.data, &clock)?;
         let issuers = Arc::new(issuers);
         let shared = Shared::new(issuers, store, config.revocations, secrets, clock);
-        let resolver = Arc::new(Resolver::new(config.cache, &shared));
+        let fallback = config
+            .gateway
+            .as_ref()
+            .and_then(|gateway| gateway.fallback.as_ref());
+        let resolver = Resolver::new(config.cache, &shared).asking(fallback, &shared);
+        let resolver = Arc::new(resolver.map_err(StartError)?);
         let writes =
             config.token_service.is_some() || config.admin.as_ref().is_some_and(admin::Config::has_operators);
-        let token_service = match config
-            .token_service
-            .map(|settings| (settings.listen, settings.source))
-        {
-            Some((listen, Source::Mint(settings))) => signing_keys.clone().map(|(issuer, keys)| {
-                let mint = Mint::new(keys, issuer, settings.lifetime);
-                let paths = Paths::of(&settings.issuer);
-                let token_service = TokenService::new(settings.clients, mint, &shared);
-                let router = Arc::new(token_service).router(&paths);
-                (listen, Front::Mint(Endpoints { router, paths }))
-            }),
-            Some((listen, Source::Broker(settings))) => {
+        let token_service = match config.token_service.map(|settings| {
+            let introspection = Introspection::new(settings.callers, resolver.clone(), &shared);
+            (settings.listen, introspection, settings.source)
+        }) {
+            Some((listen, introspection, Source::Mint(settings))) => {
+                signing_keys.clone().map(|(issuer, keys)| {
+                    let mint = Mint::new(keys, issuer, settings.lifetime);
+                    let paths = Paths::of(&settings.issuer);
+                    let token_service = TokenService::new(settings.clients, mint, introspection, &shared);
+                    let router = Arc::new(token_service).router(&paths);
+                    (listen, Front::Mint(Endpoints { router, paths }))
+                })
+            }
+            Some((listen, introspection, Source::Broker(settings))) => {
                 let roots = Roots::of(&settings.authorization_server, None);
                 let http = Forwarder::new(&roots).map_err(StartError::new)?;
-                let broker = Broker::new(settings, http, resolver.clone(), &shared);
+                let broker = Broker::new(settings, http, resolver.clone(), introspection, &shared);
                 broker.self_test().await.map_err(StartError::new)?;
                 Some((listen, Front::Broker(Box::new(broker))))
             }

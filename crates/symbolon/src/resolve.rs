@@ -1,36 +1,56 @@
-//! T → a JWT that may be forwarded: L1, store, open, glue, verify, records. Used by both roles, so that both decide
-//! alike.
+//! T → a JWT that may be forwarded: L1, store or introspection, open, glue, verify, records. Used by both roles, so that
+//! both decide alike.
 
 use std::fmt;
 use std::sync::Arc;
 
 use symbolon_core::{
-    AcceptedJwt, EntryError, EntryKey, OpaqueToken, RecordType, Rejection, Secrets, Stored, Tombstone,
-    UnverifiedJwt,
+    AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordId, RecordType, Rejection, Secrets,
+    Stored, TokenError, TokenKind, Tombstone, UnverifiedJwt,
 };
 
 use crate::clock::Clock;
+use crate::flights::{Flights, Landed};
+use crate::introspect::{self, AskError, Asked, Introspection, Lender, Phantom};
 use crate::keys::Issuers;
-use crate::l1::{self, Cached, Filled, L1};
-use crate::metrics::{Found, Metrics, Snapshot};
+use crate::l1::{self, Cached, L1};
+use crate::metrics::{Found, Kind, Metrics, Snapshot};
 use crate::revocations::{Revocations, View};
 use crate::shared::Shared;
 use crate::store::{EntryStore, StoreError};
 
+mod fallback;
 mod look;
+mod own;
 
 pub use look::{Seen, State};
 
 /// Turns opaque tokens into verified JWTs.
 pub struct Resolver {
     issuers: Arc<Issuers>,
-    l1: L1<Unresolved>,
+    l1: L1,
+    fills: Flights<Fill, Result<Arc<Cached>, Unresolved>>,
+    introspection: Introspection,
+    fallback: Option<Lender>,
     store: Arc<dyn EntryStore>,
     revocations: Arc<Revocations>,
     secrets: Secrets,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
+
+/// Whose tokens are taken in one place, as a route says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// Empty: every issuer's.
+    issuers: Vec<String>,
+    has_split: bool,
+    phantom: Option<Asked>,
+    may_fall_back: bool,
+}
+
+/// What a look-up is for: the same token can be looked up in one place, and another server's to know in another.
+type Fill = (EntryKey, Option<Asked>, bool);
 
 /// Why a token was not resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +66,8 @@ pub enum Unresolved {
 pub enum Invalid {
     /// The store does not know it: expired and forgotten, or made up.
     Unknown,
+    /// The authorization server, or the token service in the store's place, says that it stands for nothing.
+    Inactive,
     /// It was revoked: its tombstone says so, or a record of that type.
     Revoked(RecordType),
     /// What the store has cannot be its other half (ST-09). An alarm.
@@ -63,6 +85,8 @@ pub enum Outage {
     OldView,
     /// The keys of the token's issuer.
     Keys,
+    /// Whoever has to be asked about the token.
+    Introspection(AskError),
 }
 
 impl Resolver {
@@ -72,6 +96,9 @@ impl Resolver {
         Self {
             issuers: shared.issuers.clone(),
             l1: L1::new(cache),
+            fills: Flights::default(),
+            introspection: Introspection::default(),
+            fallback: None,
             store: shared.store.clone(),
             revocations: shared.revocations.clone(),
             secrets: shared.secrets.clone(),
@@ -80,77 +107,178 @@ impl Resolver {
         }
     }
 
-    /// Reads what a client presented; nothing is looked up for what does not follow the grammar (GW-02).
-    pub fn parse(&self, text: &str) -> Result<OpaqueToken, symbolon_core::TokenError> {
+    /// Asks the authorization servers of phantom tokens about them, and that token service while the store cannot be.
+    /// Fails if one could never be asked.
+    pub fn asking(
+        mut self,
+        fallback: Option<&introspect::Fallback>,
+        shared: &Shared,
+    ) -> Result<Self, String> {
+        self.introspection = Introspection::of(self.issuers.configs(), shared)?;
+        self.fallback = fallback
+            .map(|settings| Lender::new(settings, shared))
+            .transpose()?;
+        Ok(self)
+    }
+
+    /// The tokens of these issuers; of every one if there are none.
+    pub fn scope(&self, issuers: &[String]) -> Scope {
+        let is_split = |config: &crate::keys::Config| {
+            let is_named = issuers.is_empty() || issuers.contains(&config.issuer);
+            is_named && config.tokens != TokenKind::Phantom
+        };
+        Scope {
+            issuers: issuers.to_vec(),
+            has_split: self.issuers.configs().any(is_split),
+            phantom: self.introspection.of_issuers(issuers),
+            may_fall_back: true,
+        }
+    }
+
+    /// Reads a split token; nothing is looked up for what does not follow the grammar (GW-02).
+    pub fn parse(&self, text: &str) -> Result<OpaqueToken, TokenError> {
         OpaqueToken::parse(text, &self.issuers.policy().lengths)
+    }
+
+    /// Reads what a client presented where these tokens are taken.
+    pub fn parse_in(&self, text: &str, scope: &Scope) -> Result<OpaqueToken, TokenError> {
+        match scope.phantom {
+            None => self.parse(text),
+            Some(_) if !scope.has_split => OpaqueToken::parse_phantom(text),
+            Some(_) => self.parse(text).or_else(|_| OpaqueToken::parse_phantom(text)),
+        }
+    }
+
+    /// Resolves a split token of any issuer; nobody but the store is asked.
+    pub async fn resolve(&self, token: &OpaqueToken) -> Result<AcceptedJwt, Unresolved> {
+        self.resolve_in(token, &Scope::SPLIT).await
     }
 
     /// The one way from an opaque token to a JWT that may be forwarded. A token that was seen before is answered for
     /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
-    pub async fn resolve(&self, token: &OpaqueToken) -> Result<AcceptedJwt, Unresolved> {
+    pub async fn resolve_in(&self, token: &OpaqueToken, scope: &Scope) -> Result<AcceptedJwt, Unresolved> {
         let view = self.revocations.view().await;
         if view == View::Old {
-            return Err(Unresolved::Unavailable(Outage::OldView));
+            return self.fall_back(token, scope, Outage::OldView).await;
         }
         let key = token.entry_key();
-        if let Some(cached) = self.l1.get(key) {
+        // What another server said under the same text is no word on this token.
+        let cached = self.l1.get(key).filter(|cached| scope.takes(&cached.jwt));
+        if let Some(cached) = cached {
             match self.accept(token, key, &cached) {
-                // Its key has gone from its issuer's set: whether that has another one now is found out below.
-                Err(Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey))) => {}
+                Err(why) if is_asked_again(&cached, &why) => {}
                 answer => {
-                    self.metrics.found(Found::Hit);
+                    self.metrics.found(kind(&cached), Found::Hit);
                     return answer;
                 }
             }
         }
         if view != View::Fresh {
-            return Err(Unresolved::Unavailable(Outage::OldView));
+            return self.fall_back(token, scope, Outage::OldView).await;
         }
-        let Filled { mut outcome, joined } = self.l1.fill(key, || self.find(token)).await;
-        self.metrics
-            .found(if joined { Found::Joined } else { Found::Filled });
-        if joined && matches!(outcome, Err(Unresolved::Invalid(Invalid::Unknown))) {
-            // It may have been published since the look-up began that another one had asked for.
-            outcome = self.find(token).await;
-        }
-        let kept = outcome?;
+        let kept = match self.fill(token, key, scope).await {
+            Err(Unresolved::Unavailable(outage @ Outage::Store(_))) => {
+                return self.fall_back(token, scope, outage).await;
+            }
+            outcome => outcome?,
+        };
         // The look-up may have taken longer than the view is good for.
         if self.revocations.view().await != View::Fresh {
-            return Err(Unresolved::Unavailable(Outage::OldView));
+            return self.fall_back(token, scope, Outage::OldView).await;
         }
-        self.accept(token, key, &kept)
+        if !scope.takes(&kept.jwt) {
+            return Err(Rejection::Issuer.into());
+        }
+        match self.accept(token, key, &kept) {
+            // It took longer to ask than the answer is good for.
+            Err(why) if kept.jwt.is_phantom() && is_expired(&why) => Err(AskError::Timeout.into()),
+            answer => answer,
+        }
     }
 
-    /// Finds in the store what belongs to the token, verifies the whole, and keeps it.
-    async fn find(&self, token: &OpaqueToken) -> Result<Arc<Cached>, Unresolved> {
-        let glued = match look_up(&*self.store, token, &self.secrets).await? {
-            LookedUp::Glued(jwt) => jwt,
-            LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
-            LookedUp::Absent => return Err(Invalid::Unknown.into()),
+    /// Fills the cache, or waits for another who does so for the same token.
+    async fn fill(
+        &self,
+        token: &OpaqueToken,
+        key: EntryKey,
+        scope: &Scope,
+    ) -> Result<Arc<Cached>, Unresolved> {
+        let fill = (key, scope.phantom, token.kind() == TokenKind::Phantom);
+        let landed = self.fills.join(fill, || self.find(token, key, scope)).await;
+        let Landed { mut outcome, joined } = landed;
+        let found = if joined { Found::Joined } else { Found::Filled };
+        let kind = match &outcome {
+            Ok(cached) => kind(cached),
+            Err(
+                Unresolved::Invalid(Invalid::Inactive) | Unresolved::Unavailable(Outage::Introspection(_)),
+            ) => Kind::Phantom,
+            Err(_) => Kind::Split,
         };
-        let jwt = self.issuers.verify(glued, self.clock.now()).await?;
-        Ok(self.l1.keep(token, &jwt, &self.secrets))
+        self.metrics.found(kind, found);
+        if joined && matches!(outcome, Err(Unresolved::Invalid(Invalid::Unknown))) {
+            // It may have been published since the look-up began that another one had asked for.
+            outcome = self.find(token, key, scope).await;
+        }
+        outcome
+    }
+
+    /// Finds what belongs to the token, in the store first, verifies the whole, and keeps it. What was revoked is asked
+    /// about nowhere else (IN-10).
+    async fn find(
+        &self,
+        token: &OpaqueToken,
+        key: EntryKey,
+        scope: &Scope,
+    ) -> Result<Arc<Cached>, Unresolved> {
+        if token.kind() != TokenKind::Phantom {
+            match look_up(&*self.store, token, &self.secrets).await? {
+                LookedUp::Glued(glued) => {
+                    let jwt = self.issuers.verify(glued, self.clock.now()).await?;
+                    return Ok(self.l1.keep(jwt.expires_at(), token, &jwt, &self.secrets));
+                }
+                LookedUp::Revoked(_) => return Err(Invalid::Revoked(RecordType::Token).into()),
+                // What stands whole in the store is told by introspection, to those who may hear it.
+                LookedUp::Absent | LookedUp::Whole(_) => {}
+            }
+        }
+        match scope.phantom {
+            None => Err(Invalid::Unknown.into()),
+            Some(_) if self.revocations.holds(RecordType::Token, RecordId::of_token(key)) => {
+                Err(Invalid::Revoked(RecordType::Token).into())
+            }
+            Some(asked) => {
+                self.introspect(&token.to_phantom(), self.introspection.at(asked))
+                    .await
+            }
+        }
+    }
+
+    /// Asks the authorization server, and keeps what it gives for a while.
+    async fn introspect(&self, token: &OpaqueToken, phantom: &Phantom) -> Result<Arc<Cached>, Unresolved> {
+        let good_until = phantom.good_until(self.clock.now());
+        let unverified = phantom.ask(token).await?.ok_or(Invalid::Inactive)?;
+        let jwt = self.issuers.verify(unverified, self.clock.now()).await?;
+        // Of another one's tokens this server has nothing to say.
+        if jwt.issuer() != phantom.issuer {
+            return Err(Rejection::Issuer.into());
+        }
+        Ok(self.l1.keep(good_until, token, &jwt, &self.secrets))
     }
 
     /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache
     /// already, and again when there are new ones.
     fn accept(&self, token: &OpaqueToken, key: EntryKey, cached: &Cached) -> Result<AcceptedJwt, Unresolved> {
-        let refuse = |reason| {
-            self.l1.remove(key);
-            Err(reason)
-        };
-        if let Err(rejection) = cached
+        self.accept_cached(token, cached)
+            .inspect_err(|_| self.l1.remove(key))
+    }
+
+    fn accept_cached(&self, token: &OpaqueToken, cached: &Cached) -> Result<AcceptedJwt, Unresolved> {
+        cached
             .jwt
-            .is_accepted(&self.issuers.policy().rules, self.clock.now())
-        {
-            return refuse(rejection.into());
-        }
-        if let Some(kind) = self.revocations.kills_kept(&cached.jwt, &cached.checked) {
-            return refuse(Invalid::Revoked(kind).into());
-        }
-        match self.l1.open(token, cached) {
-            Some(jwt) => Ok(jwt),
-            None => refuse(Invalid::Unknown.into()),
+            .is_accepted(&self.issuers.policy().rules, self.clock.now())?;
+        match self.revocations.kills_kept(&cached.jwt, &cached.checked) {
+            Some(kind) => Err(Invalid::Revoked(kind).into()),
+            None => Ok(self.l1.open(token, cached).ok_or(Invalid::Unknown)?),
         }
     }
 
@@ -176,6 +304,41 @@ impl Resolver {
     }
 }
 
+impl Scope {
+    /// Split tokens of every issuer, from the store alone.
+    pub(crate) const SPLIT: Self = Self {
+        issuers: Vec::new(),
+        has_split: true,
+        phantom: None,
+        may_fall_back: false,
+    };
+
+    /// Whether what is kept is of one of these issuers, and of a kind that is taken.
+    fn takes(&self, jwt: &KeptJwt) -> bool {
+        let is_named = || self.issuers.iter().any(|issuer| issuer == jwt.issuer());
+        (self.issuers.is_empty() || is_named()) && (self.phantom.is_some() || !jwt.is_phantom())
+    }
+}
+
+/// Whether a look-up may find what the cache does not have: another key of its issuer's, where its own has gone from the
+/// set, or what the authorization server says now.
+fn is_asked_again(cached: &Cached, why: &Unresolved) -> bool {
+    matches!(why, Unresolved::Invalid(Invalid::Rejected(Rejection::UnknownKey)))
+        || cached.jwt.is_phantom() && is_expired(why)
+}
+
+fn is_expired(why: &Unresolved) -> bool {
+    matches!(why, Unresolved::Invalid(Invalid::Rejected(Rejection::Expired)))
+}
+
+fn kind(cached: &Cached) -> Kind {
+    if cached.jwt.is_phantom() {
+        Kind::Phantom
+    } else {
+        Kind::Split
+    }
+}
+
 /// What a store has of a token.
 pub(crate) enum LookedUp {
     /// Nothing.
@@ -184,6 +347,8 @@ pub(crate) enum LookedUp {
     Revoked(Tombstone),
     /// Its other half: the whole, which nobody has verified.
     Glued(UnverifiedJwt),
+    /// The whole of a phantom token, which nobody has verified either.
+    Whole(UnverifiedJwt),
 }
 
 /// Looks a token up, opens what is there and puts the halves together.
@@ -198,14 +363,27 @@ pub(crate) async fn look_up(
         Stored::Absent => return Ok(LookedUp::Absent),
     };
     let half = entry.open(token, secrets).map_err(StoreError::Corrupt)?;
+    if token.kind() == TokenKind::Phantom && !half.is_whole() {
+        return Ok(LookedUp::Absent);
+    }
     let glued = half.glue(token);
     let glued = glued.map_err(|_| StoreError::Corrupt(EntryError::SigningInput))?;
-    Ok(LookedUp::Glued(glued))
+    Ok(if half.is_whole() {
+        LookedUp::Whole(glued)
+    } else {
+        LookedUp::Glued(glued)
+    })
 }
 
 impl From<Invalid> for Unresolved {
     fn from(invalid: Invalid) -> Self {
         Self::Invalid(invalid)
+    }
+}
+
+impl From<AskError> for Unresolved {
+    fn from(error: AskError) -> Self {
+        Self::Unavailable(Outage::Introspection(error))
     }
 }
 
@@ -231,6 +409,9 @@ impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(Invalid::Unknown) => f.write_str("no such token in the store"),
+            Self::Invalid(Invalid::Inactive) => {
+                f.write_str("the server says that the token stands for nothing")
+            }
             Self::Invalid(Invalid::Revoked(kind)) => {
                 write!(f, "token was revoked by a record of type {kind:?}")
             }
@@ -239,6 +420,7 @@ impl fmt::Display for Unresolved {
             Self::Unavailable(Outage::OldView) => {
                 f.write_str("the revocation log was not read recently enough")
             }
+            Self::Unavailable(Outage::Introspection(error)) => error.fmt(f),
             Self::Unavailable(Outage::Keys) => f.write_str("keys of the issuer are not to be had"),
         }
     }

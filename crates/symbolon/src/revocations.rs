@@ -56,6 +56,10 @@ pub struct Revocations {
     is_half_full: AtomicBool,
 }
 
+/// A moment at which everything in the log was known.
+#[derive(Clone, Copy, Debug)]
+pub struct Sighting(Duration);
+
 /// Who asks, and so how much of the records' room is theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
@@ -213,6 +217,30 @@ impl Revocations {
         }
         let _ = tokio::time::timeout(CATCH_UP, self.catch_up()).await;
         self.view_now()
+    }
+
+    /// What is known now, for a statement that has to say how old it is; none if that is not fresh, after one attempt to
+    /// catch up.
+    pub async fn sighting(&self) -> Option<Sighting> {
+        if self.view().await != View::Fresh {
+            return None;
+        }
+        // Later is fresher still, and never less than what is known by then.
+        let fresh_at = self.fresh_at.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Sighting(Duration::from_nanos(fresh_at)))
+    }
+
+    /// How old that is by now; none if it is not fresh any more. What came to be known meanwhile makes it no younger:
+    /// who took it may have looked before.
+    pub fn age_of(&self, Sighting(fresh_at): Sighting) -> Option<Duration> {
+        let age = self.clock.elapsed().saturating_sub(fresh_at);
+        let view = View::of_age(Some(age), self.config.detect, Duration::ZERO);
+        (view == View::Fresh && !self.clock_is_wrong()).then_some(age)
+    }
+
+    /// How old the view of the log may be to be fresh (S).
+    pub fn detect(&self) -> Duration {
+        self.config.detect
     }
 
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use symbolon_core::{
     EntryKey, GrantId, Mark, OpaqueToken, Record, RecordId, RecordType, Rejection, Secret, Secrets,
-    Tombstone, UnixTime, VerifiedJwt,
+    TokenKind, Tombstone, UnixTime, VerifiedJwt,
 };
 
 use crate::clock::Clock;
@@ -87,7 +87,7 @@ impl Revoker {
     /// Looks at a token that is to be revoked.
     pub async fn find(&self, token: &OpaqueToken) -> Result<Found, Outage> {
         let glued = match look_up(&*self.store, token, &self.secrets).await {
-            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Glued(jwt) | LookedUp::Whole(jwt)) => jwt,
             Ok(LookedUp::Revoked(tombstone)) => return Ok(Found::Revoked(tombstone)),
             Ok(LookedUp::Absent) | Err(StoreError::Corrupt(_)) => return Ok(Found::Unknown),
             Err(error) => return Err(Outage::Store(error)),
@@ -190,7 +190,23 @@ impl Revoker {
 
     /// Reads what somebody presents for revocation.
     pub fn parse(&self, text: &str) -> Option<OpaqueToken> {
-        OpaqueToken::parse(text, &self.issuers.policy().lengths).ok()
+        self.issuers.parse_own(text).ok()
+    }
+
+    /// Reads what an operator presents: also what could be a phantom token, where there are any. What is known of one
+    /// is its text alone.
+    pub fn parse_any(&self, text: &str) -> Option<OpaqueToken> {
+        let has_phantom = || {
+            self.issuers
+                .configs()
+                .any(|config| config.tokens == TokenKind::Phantom)
+        };
+        let phantom = || {
+            has_phantom()
+                .then(|| OpaqueToken::parse_phantom(text).ok())
+                .flatten()
+        };
+        self.parse(text).or_else(phantom)
     }
 
     /// What logs say in place of the token.

@@ -15,6 +15,7 @@ use crate::shared::Shared;
 
 pub mod broker;
 mod client_auth;
+pub mod introspection;
 mod metadata;
 pub mod mint;
 mod paths;
@@ -23,6 +24,7 @@ mod token;
 
 pub use paths::Paths;
 
+use introspection::{Caller, Introspection};
 use mint::Mint;
 
 /// A token service.
@@ -32,6 +34,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where its JWTs come from.
     pub source: Source,
+    /// Who may ask what a token says, besides gateways.
+    pub callers: Vec<Caller>,
 }
 
 /// Where a JWT comes from.
@@ -73,20 +77,22 @@ pub struct TokenService {
     issuers: Arc<Issuers>,
     publisher: Publisher,
     revoker: Revoker,
+    introspection: Introspection,
     limits: revocation::Limits,
     failures: client_auth::Failures,
     clock: Arc<dyn Clock>,
 }
 
 impl TokenService {
-    /// A token service that signs with `mint` for these clients.
-    pub fn new(clients: Vec<Client>, mint: Mint, shared: &Shared) -> Self {
+    /// A token service that signs with `mint` for these clients, and says what tokens are.
+    pub fn new(clients: Vec<Client>, mint: Mint, introspection: Introspection, shared: &Shared) -> Self {
         Self {
             mint,
             clients,
             issuers: shared.issuers.clone(),
             publisher: Publisher::new(shared),
             revoker: Revoker::new(shared),
+            introspection,
             limits: revocation::Limits::default(),
             failures: client_auth::Failures::default(),
             clock: shared.clock.clone(),
@@ -100,6 +106,7 @@ impl TokenService {
             .without_v07_checks()
             .route(&paths.token, post(token::endpoint))
             .route(&paths.revocation, post(revocation::endpoint))
+            .route(&paths.introspection, post(introspection::endpoint))
             .route(&paths.jwks, get(metadata::jwks))
             .route(&paths.metadata, get(metadata::metadata))
             .with_state(self)

@@ -66,6 +66,6 @@ async fn run(scene: Scene) -> Measured {
     pass(scene.span(10, 3)).await;
     let mut measured = load.stop(&deployment).await;
     measured.figure("both were down for", seconds(down));
-    measured.recovery("until all goes on again", &recovery);
+    measured.recovery("their return", &recovery);
     measured
 }

@@ -107,11 +107,11 @@ impl Late<'_> {
             self.relay
                 .change(|rules| rules.holds_requests_with = holds.then_some(PUBLISH));
         };
-        let held = self.relay.held();
+        let before = self.relay.held();
         hold(true);
         let mut client = self.token_service();
         tokio::join!(self.world.issue(&mut client, CLIENT), async {
-            patiently("the publish is held up", async || self.relay.held() > held).await;
+            patiently("the publish is held up", async || self.relay.held() > before).await;
             let done = what().await;
             hold(false);
             done

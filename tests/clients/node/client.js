@@ -63,6 +63,8 @@ const ACTS = {
   userinfo: ({ client, token }) => oauth.fetchUserInfo(configured(client), token, oauth.skipSubjectCheck),
 
   revoke: ({ client, token }) => oauth.tokenRevocation(configured(client), token),
+
+  introspect: ({ client, token }) => oauth.tokenIntrospection(configured(client), token),
 };
 
 function configured({ id, secret }) {

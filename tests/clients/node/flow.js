@@ -1,6 +1,7 @@
 // One token's way, with openid-client as the client and jose at the API.
 //
-// Told by the environment: ISSUER, GATEWAY, API (where to listen, and the audience), CLIENT_ID, CLIENT_SECRET, SCOPE.
+// Told by the environment: ISSUER, GATEWAY, API (where to listen, and the audience), CLIENT_ID, CLIENT_SECRET, SCOPE;
+// and as whom an API asks about tokens: CALLER_ID, CALLER_SECRET.
 // Writes a line for each secret that it sees, so that the tests can look for it in logs, and ends with 0 if all is well.
 
 import assert from "node:assert/strict";
@@ -9,7 +10,7 @@ import http from "node:http";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 import * as oauth from "openid-client";
 
-const { ISSUER, GATEWAY, API, CLIENT_ID, CLIENT_SECRET, SCOPE } = process.env;
+const { ISSUER, GATEWAY, API, CLIENT_ID, CLIENT_SECRET, SCOPE, CALLER_ID, CALLER_SECRET } = process.env;
 const METHODS = { basic: oauth.ClientSecretBasic, post: oauth.ClientSecretPost };
 const PATIENCE = 60_000;
 
@@ -37,6 +38,10 @@ async function goesTheWholeWay(api, authenticate) {
   const claims = api.received.pop();
   assert.deepEqual([claims.client_id, claims.scope], [CLIENT_ID, SCOPE]);
 
+  const asking = await discover(authenticate(CALLER_SECRET), CALLER_ID);
+  const introspect = () => oauth.tokenIntrospection(asking, token, { token_type_hint: "access_token" });
+  assert.deepEqual(await introspect(), { active: true, token_type: "Bearer", ...claims });
+
   await oauth.tokenRevocation(config, token, { token_type_hint: "access_token" });
   await assert.rejects(call, (error) => {
     assert.ok(error instanceof oauth.WWWAuthenticateChallengeError);
@@ -44,6 +49,7 @@ async function goesTheWholeWay(api, authenticate) {
     return true;
   });
   assert.equal(api.received.length, 0, "the API heard of it");
+  assert.deepEqual(await introspect(), { active: false });
 }
 
 async function refusesAWrongSecret(authenticate, name) {
@@ -57,9 +63,9 @@ async function refusesAWrongSecret(authenticate, name) {
 }
 
 // The issuer in the metadata has to be the one that was asked for; the library checks it (RFC 8414 §3.3).
-function discover(authentication) {
+function discover(authentication, id = CLIENT_ID) {
   const options = { algorithm: "oauth2", execute: [oauth.allowInsecureRequests] };
-  return oauth.discovery(new URL(ISSUER), CLIENT_ID, undefined, authentication, options);
+  return oauth.discovery(new URL(ISSUER), id, undefined, authentication, options);
 }
 
 // An API that verifies what it gets, with a library that is not the gateway's.

@@ -85,6 +85,10 @@ class Acts:
     def revoke(self, client, token):
         done(self.session(client).revoke_token(self.at("revocation"), token=token))
 
+    def introspect(self, client, token):
+        answer = self.session(client).introspect_token(self.at("introspection"), token=token)
+        return done(answer).json()
+
     def session(self, client, **further):
         return OAuth2Session(client["id"], client["secret"], default_timeout=PATIENCE, **further)
 

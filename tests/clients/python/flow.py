@@ -1,6 +1,7 @@
 """One token's way, with Authlib as the client and PyJWT at the API.
 
-Told by the environment: ISSUER, GATEWAY, API (where to listen, and the audience), CLIENT_ID, CLIENT_SECRET, SCOPE.
+Told by the environment: ISSUER, GATEWAY, API (where to listen, and the audience), CLIENT_ID, CLIENT_SECRET, SCOPE; and as
+whom an API asks about tokens: CALLER_ID, CALLER_SECRET.
 Writes a line for each secret that it sees, so that the tests can look for it in logs, and ends with 0 if all is well.
 """
 
@@ -15,9 +16,21 @@ import jwt
 import requests
 from authlib.integrations.base_client.errors import OAuthError
 from authlib.integrations.requests_client import OAuth2Session
+from authlib.oauth2.rfc6750 import InvalidTokenError
+from authlib.oauth2.rfc7662 import IntrospectTokenValidator
 
-ISSUER, GATEWAY, API, CLIENT_ID, CLIENT_SECRET, SCOPE = (
-    os.environ[name] for name in ("ISSUER", "GATEWAY", "API", "CLIENT_ID", "CLIENT_SECRET", "SCOPE")
+ISSUER, GATEWAY, API, CLIENT_ID, CLIENT_SECRET, SCOPE, CALLER_ID, CALLER_SECRET = (
+    os.environ[name]
+    for name in (
+        "ISSUER",
+        "GATEWAY",
+        "API",
+        "CLIENT_ID",
+        "CLIENT_SECRET",
+        "SCOPE",
+        "CALLER_ID",
+        "CALLER_SECRET",
+    )
 )
 METHODS = "client_secret_basic", "client_secret_post"
 PATIENCE = 60
@@ -36,8 +49,8 @@ def discover():
     answer = requests.get(f"{ISSUER}/.well-known/oauth-authorization-server", timeout=10)
     metadata = answer.json()
     assert answer.status_code == 200 and metadata["issuer"] == ISSUER  # RFC 8414 §3.3
-    for member in "token_endpoint_auth_methods_supported", "revocation_endpoint_auth_methods_supported":
-        assert set(METHODS) <= set(metadata[member])
+    for endpoint in "token", "revocation", "introspection":
+        assert set(METHODS) <= set(metadata[f"{endpoint}_endpoint_auth_methods_supported"])
     return metadata
 
 
@@ -54,12 +67,17 @@ def goes_the_whole_way(metadata, api, method):
     claims = api.received.pop()
     assert claims["client_id"] == CLIENT_ID and claims["scope"] == SCOPE
 
+    introspector = Introspector(metadata, method)
+    seen = introspector(token)
+    assert dict(seen) == {"active": True, "token_type": "Bearer", **claims}
+
     revoked = session.revoke_token(metadata["revocation_endpoint"], token=token, token_type_hint="access_token")
     assert revoked.status_code == 200
     refused = session.get(f"{GATEWAY}/orders/1", timeout=10)
     assert refused.status_code == 401
     assert 'error="invalid_token"' in refused.headers["WWW-Authenticate"]
     assert not api.received, "the API heard of it"
+    assert introspector(token) == {"active": False}
 
 
 def refuses_a_wrong_secret(metadata, method):
@@ -73,9 +91,34 @@ def refuses_a_wrong_secret(metadata, method):
         raise AssertionError("a token for a wrong secret")
 
 
-def client(method, secret=CLIENT_SECRET):
+class Introspector(IntrospectTokenValidator):
+    """What the library has for resource servers, which leave the asking to who uses it."""
+
+    def __init__(self, metadata, method):
+        super().__init__()
+        self.endpoint = metadata["introspection_endpoint"]
+        self.session = client(method, CALLER_SECRET, CALLER_ID)
+
+    def introspect_token(self, token_string):
+        answer = self.session.introspect_token(self.endpoint, token=token_string, token_type_hint="access_token")
+        assert answer.status_code == 200
+        return answer.json()
+
+    def __call__(self, token_string):
+        token = self.authenticate_token(token_string)
+        if token["active"]:
+            self.validate_token(token, [SCOPE], None)
+            return token
+        try:
+            self.validate_token(token, [SCOPE], None)
+        except InvalidTokenError:
+            return token
+        raise AssertionError("it took what is not active")
+
+
+def client(method, secret=CLIENT_SECRET, name=CLIENT_ID):
     return OAuth2Session(
-        CLIENT_ID,
+        name,
         secret,
         scope=SCOPE,
         token_endpoint_auth_method=method,

@@ -1,13 +1,14 @@
 //! `entry`: what `docs/entry-format.md` says, as data. Made in JavaScript, so that no mistake of this crate is in it.
 
 use serde_json::Value;
+use zeroize::Zeroizing;
 
 use super::{assert_agree, elements, hex, read_json, text};
 use crate::crypto;
 use crate::entry::{OpenEntry, open_without_secret, seal_for_vectors};
 use crate::{
     Entry, EntryError, GrantId, Lineage, Mark, OpaqueToken, RecordId, RecordType, Secret, Secrets, Stored,
-    TokenKind, Tombstone, UnixTime, base64url, sha256,
+    TokenKind, Tombstone, UnixTime, UnverifiedJwt, base64url, sha256,
 };
 
 const FILE: &str = "entry/entry-v1.json";
@@ -79,6 +80,28 @@ fn every_entry_is_sealed_opened_and_glued_as_stated() {
         (text(case, "id").to_owned(), glued.expose() == text(case, "jwt"))
     });
     assert_agree("entry/entry-v1.json: cases", 46, cases);
+}
+
+#[test]
+fn every_whole_jwt_is_sealed_and_opened_as_stated() {
+    let vectors = read_json(FILE);
+    let secrets = Secrets::new(secrets(&vectors)).unwrap();
+    let cases = elements(&vectors, "whole").iter().map(|case| {
+        let token = OpaqueToken::parse_made_up(text(case, "token")).unwrap();
+        assert_eq!(token.entry_key().to_string(), text(case, "entry_key"));
+        let jwt = UnverifiedJwt::parse(Zeroizing::new(text(case, "jwt").to_owned())).unwrap();
+        let whole = OpenEntry::whole(&jwt, lineage(case)).unwrap();
+        let nonce = hex(text(case, "nonce")).try_into().unwrap();
+        let sealed = seal_for_vectors(&whole, &token, secrets.numbered(number(case)), nonce);
+        assert_eq!(sealed.as_bytes(), octets(case, "entry"));
+
+        let opened = live(&octets(case, "entry")).unwrap();
+        let opened = opened.open(&token, &secrets).unwrap();
+        assert!(opened.is_whole() && opened.lineage() == lineage(case));
+        let glued = opened.glue(&token).unwrap();
+        (text(case, "id").to_owned(), glued.expose() == text(case, "jwt"))
+    });
+    assert_agree("entry/entry-v1.json: whole", 3, cases);
 }
 
 // The limit of 64 KiB is not in the file, which it would swell.
@@ -235,6 +258,7 @@ fn kind(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Signature => "signature",
         TokenKind::Salted => "salted",
+        TokenKind::Phantom => "phantom",
     }
 }
 

@@ -7,10 +7,12 @@ use clap::Args;
 use symbolon::config::Config;
 use symbolon::keys;
 use symbolon::token_service::broker::Mode;
+use symbolon::token_service::introspection::Caller;
 use symbolon::token_service::{self, Source};
 
 use super::{Outcome, show};
 
+mod introspection;
 mod live;
 mod token;
 
@@ -41,6 +43,9 @@ pub(super) async fn run(arguments: Arguments) -> Outcome {
     for issuer in &config.issuers {
         show(&settings(issuer))?;
     }
+    for caller in config.token_service.iter().flat_map(|role| &role.callers) {
+        show(&may_hear(caller))?;
+    }
     for advice in config.advice() {
         show(&format!("note   {advice}\n"))?;
     }
@@ -65,6 +70,16 @@ fn settings(issuer: &keys::Config) -> String {
         };
     }
     text
+}
+
+/// What a caller of the introspection endpoint may hear.
+fn may_hear(caller: &Caller) -> String {
+    let jwt = if caller.jwt { ", and has their JWTs" } else { "" };
+    let audiences = caller.audiences.join(", ");
+    format!(
+        "caller {}\n       hears the claims of tokens for {audiences}{jwt}\n",
+        caller.id
+    )
 }
 
 /// What the process will be.

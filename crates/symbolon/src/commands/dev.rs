@@ -19,8 +19,8 @@ use symbolon::forward::{Forwarder, RequestBody, Roots};
 use symbolon::private_file;
 use symbolon::process::{Endpoints, Process};
 use symbolon::store::EntryStore;
-use symbolon::token_service::{Client, Source, mint};
-use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
+use symbolon::token_service::{Client, Paths, Source, mint};
+use symbolon::{admin, gateway, introspect, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
     Algorithm, OpaqueToken, Profile, Stored, TokenKind, UnverifiedJwt, base64url, random, sha256,
 };
@@ -37,6 +37,9 @@ pub(super) struct Arguments {
     /// Split into signature and salt, as a deployment should, rather than the signature alone
     #[arg(long)]
     salted: bool,
+    /// Hand out a random token that has nothing of the JWT in it, and that the gateway asks about
+    #[arg(long, conflicts_with_all = ["salted", "authorization_server"])]
+    phantom: bool,
     #[command(flatten)]
     before: broker::Before,
     /// Port of the token service
@@ -140,15 +143,29 @@ impl Common<'_> {
                 scopes: vec![SCOPE.into()],
             }],
         });
+        let introspection = self.arguments.phantom.then(|| {
+            let endpoint = format!("{issuer}{}", Paths::INTROSPECTION);
+            Url::parse(&endpoint).map(|endpoint| introspect::Config {
+                endpoint: Some(endpoint),
+                caller: introspect::Caller::Gateway,
+                max_age: introspect::MAX_AGE,
+                budget: introspect::Budget::DEFAULT,
+            })
+        });
         let issuer = keys::Config {
             issuer,
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: self.arguments.kind(),
+            introspection: introspection.transpose()?,
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::Mint,
         };
-        let token_service = token_service::Config { listen, source };
+        let token_service = token_service::Config {
+            listen,
+            source,
+            callers: Vec::new(),
+        };
         self.settings(issuer, token_service, Some(api), vec![SCOPE.into()])
     }
 
@@ -179,11 +196,13 @@ impl Common<'_> {
                 trusted_proxies: Vec::new(),
                 strip: Vec::new(),
                 max_connections: 1_000,
+                fallback: None,
                 routes: vec![gateway::Route {
                     host: None,
                     path: "/".into(),
                     resource_server: Url::parse(&self::audience(self.arguments.api))?,
                     ca: None,
+                    issuers: Vec::new(),
                     audience,
                     scopes,
                     max_authorization: 8_000,
@@ -202,10 +221,10 @@ impl Common<'_> {
 
 impl Arguments {
     fn kind(&self) -> TokenKind {
-        if self.salted {
-            TokenKind::Salted
-        } else {
-            TokenKind::Signature
+        match (self.salted, self.phantom) {
+            (true, _) => TokenKind::Salted,
+            (_, true) => TokenKind::Phantom,
+            _ => TokenKind::Signature,
         }
     }
 }
@@ -247,7 +266,7 @@ async fn show_one_token(
         return Err("the store lost the entry".into());
     };
     let number = running.process.secrets.newest().number();
-    pattern(&jwt, &token, entry.as_bytes(), number.get())
+    pattern(arguments.kind(), &jwt, &token, entry.as_bytes(), number.get())
 }
 
 async fn send(http: &Forwarder, request: Request<RequestBody>) -> Result<Vec<u8>, Failure> {
@@ -262,11 +281,34 @@ async fn send(http: &Forwarder, request: Request<RequestBody>) -> Result<Vec<u8>
 }
 
 /// The five steps.
-fn pattern(jwt: &UnverifiedJwt, token: &OpaqueToken, entry: &[u8], secret: u8) -> Result<String, Failure> {
+fn pattern(
+    kind: TokenKind,
+    jwt: &UnverifiedJwt,
+    token: &OpaqueToken,
+    entry: &[u8],
+    secret: u8,
+) -> Result<String, Failure> {
     let signing_input = jwt.signing_input();
     let (header, payload) = signing_input.split_once('.').ok_or("no JWT")?;
     let signature = &jwt.expose()[signing_input.len() + 1..];
-    let held = held(token.kind());
+    let held = held(kind);
+    let (divided, stored, found) = if kind == TokenKind::Phantom {
+        (
+            "It makes up a token that has nothing of the JWT in it".to_owned(),
+            "whole JWT",
+            "asked the token service what the token stands for, verified the answer",
+        )
+    } else {
+        (
+            format!(
+                "It splits the JWT\n   header     {}\n   payload    {}\n   signature  {signature}",
+                shorten(header),
+                shorten(payload)
+            ),
+            "rest",
+            "looked the entry up, opened it, glued the halves, verified the whole",
+        )
+    };
     Ok(format!(
         "
 Symbolon: one access token, from the token service to the API
@@ -274,26 +316,21 @@ Symbolon: one access token, from the token service to the API
 1  The token service signs a JWT ({octets} characters)
 {claims}
 
-2  It splits the JWT
-   header     {header}
-   payload    {payload}
-   signature  {signature}
+2  {divided}
 
 3  The client holds {held}: an opaque token that says nothing
    {opaque}
 
-4  The store holds the rest, sealed, under the SHA-256 of that token
+4  The store holds the {stored}, sealed, under the SHA-256 of that token
    entry key  {key}
    entry      {sealed}
               {length} octets: AES-256-GCM, the key made of the opaque token and deployment secret {secret}
 
-5  The gateway looked the entry up, opened it, glued the halves, verified the whole; the API received
+5  The gateway {found}; the API received
    Authorization: Bearer {whole}
 ",
         octets = jwt.expose().len(),
         claims = indent(&format!("{}\n{}", pretty(header)?, pretty(payload)?)),
-        header = shorten(header),
-        payload = shorten(payload),
         opaque = token.expose(),
         key = token.entry_key(),
         sealed = shorten(&base64url::encode(entry)),
@@ -338,6 +375,7 @@ fn held(kind: TokenKind) -> &'static str {
     match kind {
         TokenKind::Signature => "the JWS Signature",
         TokenKind::Salted => "the JWS Signature, a dot, 16 random octets",
+        TokenKind::Phantom => "32 random octets",
     }
 }
 

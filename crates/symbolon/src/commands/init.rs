@@ -68,6 +68,14 @@ const STORE: &str = if cfg!(feature = "disk") {
 } else {
     "kind = \"memory\" ¦ for one process; what it holds is gone with it"
 };
+/// Who may introspect, for those who want it.
+const CALLERS: &str = r#"
+# [[token_service.callers]]           # an API that asks what a token says, at the introspection endpoint
+# id = "orders-api"
+# secret = { file = "orders-api-secret" }
+# audiences = ["orders"]              # it hears of tokens that are for it
+
+"#;
 const FILE: &str = "symbolon.toml";
 const SECRET: &str = "secret";
 const ADMIN_TOKEN: &str = "admin-token";
@@ -193,8 +201,7 @@ id = "app"
 secret_sha256 = "{hash}" ¦ of what stands in {CLIENT_SECRET}; `symbolon keys client` makes another
 audiences = [{audiences}]
 # scopes = ["read"]
-
-"#,
+{CALLERS}"#,
                 hash = base64url::encode(&sha256(secrets.client.as_bytes())),
                 audiences = audiences.join(", "),
             );
@@ -204,13 +211,13 @@ audiences = [{audiences}]
             let _ = writeln!(text, "authorization_server = {}", quoted(server));
         }
         if self.mode == Mode::Endpoint {
-            *text += "# paths = { token = \"/token\", revocation = \"/revoke\", userinfo = \"/userinfo\" }\n";
+            *text += "# paths = { token = \"/token\", revocation = \"/revoke\", userinfo = \"/userinfo\", introspection = \"/introspect\" }\n";
         }
         *text += r#"unsplittable = "refuse"             # or "pass": what is no JWT reaches the client as it is
 id_token = "pass" ¦ or "drop"; its `at_hash` is of the JWT, and clients that check it refuse it
 # trusted_proxies = ["127.0.0.1/32"]
-
 "#;
+        *text += CALLERS;
     }
 
     fn algorithms(&self) -> String {

@@ -21,7 +21,13 @@ impl Config {
     pub fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         if matches!(self.store, store::Config::Memory { .. }) {
-            advice.push("the store is in memory: a restart ends all tokens".to_owned());
+            let is_phantom = |issuer: &keys::Config| issuer.tokens == TokenKind::Phantom;
+            let nothing_is_stored = self.token_service.is_none() && self.issuers.iter().all(is_phantom);
+            advice.push(if nothing_is_stored {
+                "the store is in memory: a restart forgets what operators revoked".to_owned()
+            } else {
+                "the store is in memory: a restart ends all tokens".to_owned()
+            });
         }
         #[cfg(feature = "redis")]
         if let store::Config::Redis(config) = &self.store
@@ -50,6 +56,16 @@ impl Config {
             {
                 advice.push(format!(
                     "keys of {} come from {url} in clear: who stands between can sign for it, so that link must be private",
+                    issuer.issuer
+                ));
+            }
+            let asked = issuer.introspection.as_ref();
+            if let Some(url) = asked
+                .and_then(|asked| asked.endpoint.as_ref())
+                .filter(|url| is_in_clear(url))
+            {
+                advice.push(format!(
+                    "tokens of {} and the gateway's secret go to {url} in clear: that link must be private",
                     issuer.issuer
                 ));
             }
@@ -141,8 +157,8 @@ fn laxer(profile: &Profile) -> Vec<String> {
 fn broker_advice(broker: &broker::Config, issuer: Option<&keys::Config>, advice: &mut Vec<String>) {
     if matches!(broker.mode, Mode::Endpoint(_)) {
         advice.push(
-            "with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server, which \
-             knows no opaque token"
+            "with mode = \"endpoint\", authorization and logout stay at the authorization server, which knows no opaque \
+             token"
                 .to_owned(),
         );
     }
@@ -180,6 +196,16 @@ fn gateway_advice(role: &gateway::Config, advice: &mut Vec<String>) {
     advice.extend(trusts_everybody("the gateway", &role.trusted_proxies));
     if role.routes.is_empty() {
         advice.push("the gateway has no routes: every request is answered 404".to_owned());
+    }
+    if let Some(url) = role
+        .fallback
+        .as_ref()
+        .map(|fallback| &fallback.endpoint)
+        .filter(|url| is_in_clear(url))
+    {
+        advice.push(format!(
+            "tokens and the gateways' secret go to {url} in clear: that link must be private"
+        ));
     }
     for route in &role.routes {
         let name = route_name(route);

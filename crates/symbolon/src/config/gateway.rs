@@ -5,14 +5,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use symbolon_core::TokenKind;
 use toml_span::Spanned;
 
+use super::introspection::{self, WRITE_FALLBACK};
 use super::issuers::Issuers;
 use super::secret_source::unreadable;
 use super::table::{Table, plain};
 use super::token_service::{Taken, TokenService};
 use super::{clash, values};
 use crate::gateway::{Config, Route};
+use crate::introspect::Fallback;
 
 /// The gateway, and what other tables need to know of it.
 pub(super) struct Gateway {
@@ -31,7 +34,8 @@ pub(super) struct Revocation {
 struct Surroundings<'a> {
     /// What the token service takes on the same listener.
     taken: &'a [Taken],
-    needs_audience: bool,
+    /// Each issuer, with what its tokens are.
+    issuers: &'a [(Option<String>, Option<TokenKind>)],
 }
 
 pub(super) fn read(
@@ -47,10 +51,11 @@ pub(super) fn read(
     let revocation = table
         .table_or_empty("revocation", WRITE_REVOCATION, revocation)
         .flatten();
+    let fallback = fallback(table, issuers);
     let taken = taken(table, listen.as_ref(), token_service);
     let around = Surroundings {
         taken: &taken,
-        needs_audience: issuers.any_signature,
+        issuers: &issuers.kinds,
     };
     let routes = routes(table, &around);
     let config = || {
@@ -60,6 +65,7 @@ pub(super) fn read(
             trusted_proxies: plain(trusted_proxies),
             strip: plain(strip),
             max_connections: max_connections?.value,
+            fallback: fallback?,
             routes: routes?,
         })
     };
@@ -87,6 +93,23 @@ fn revocation(table: &mut Table<'_, '_>) -> Option<Revocation> {
         detect: detect?.value,
         tolerate: tolerate?.value,
     })
+}
+
+/// Who is asked while the store cannot be: about split tokens.
+#[allow(clippy::option_option, reason = "a mistake, none, or one")]
+fn fallback(table: &mut Table<'_, '_>, issuers: &Issuers) -> Option<Option<Fallback>> {
+    let at = table.place("fallback");
+    let written = table.table("fallback", WRITE_FALLBACK, introspection::fallback);
+    let mut kinds = issuers.kinds.iter().map(|(_, kind)| *kind);
+    if let Some(at) = at
+        && kinds.all(|kind| kind == Some(TokenKind::Phantom))
+    {
+        table.note(at, "leave it out: no issuer's tokens are in a store");
+    }
+    match written {
+        Some(written) => written.map(Some),
+        None => Some(None),
+    }
 }
 
 /// What the token service takes, if it is to share the gateway's listener.
@@ -131,7 +154,8 @@ fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>
         table.refuse("ca", "leave it out, or write an https `resource_server`");
     }
     let ca = certificates(table);
-    let audience = audience(table, around);
+    let issuers = issuers(table, around);
+    let audience = audience(table, around, &issuers);
     let scopes = table.list("scopes", values::scope);
     let max_authorization = table.or("max_authorization", 8000, values::count(256..=131_072));
     let timeout = table.or("timeout", DEFAULT_TIMEOUT, values::duration("10ms", "1h"));
@@ -147,6 +171,7 @@ fn route(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> (Option<Place>
             path: path?.value,
             resource_server: resource_server?.value,
             ca,
+            issuers: plain(issuers),
             audience,
             scopes: plain(scopes),
             max_authorization: max_authorization?.value,
@@ -203,8 +228,53 @@ pub(super) fn certificates(table: &mut Table<'_, '_>) -> Option<PathBuf> {
     table.reader.keep(name.span, checked).map(Spanned::take)
 }
 
-fn audience(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<String> {
-    if around.needs_audience {
+/// Whose tokens are taken; none: everybody's. What the store does not know is asked of one at most.
+fn issuers(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Vec<Spanned<String>> {
+    let at = table.place("issuers");
+    let issuers = if at.is_some() {
+        table.filled_list("issuers", values::issuer)
+    } else {
+        table.list("issuers", values::issuer)
+    };
+    let issuers: Vec<_> = issuers
+        .into_iter()
+        .map(|Spanned { value, span }| Spanned::with_span(value.text, span))
+        .collect();
+    for issuer in &issuers {
+        // Not if one of them has a mistake: it may be the one.
+        let is_other =
+            |(name, _): &(Option<String>, _)| name.as_ref().is_some_and(|name| *name != issuer.value);
+        if around.issuers.iter().all(is_other) {
+            table.note(issuer.span, "write the `issuer` of one of the [[issuers]]");
+        }
+    }
+    let is_phantom = |kind: &TokenKind| *kind == TokenKind::Phantom;
+    let phantom = of_route(around, &issuers).filter(is_phantom).count();
+    let is_written_well = at.is_none() || !issuers.is_empty();
+    if is_written_well && phantom > 1 {
+        table.note(at.unwrap_or(table.at), WRITE_ISSUERS);
+    }
+    issuers
+}
+
+/// What the tokens of a route's issuers are.
+fn of_route<'a>(
+    around: &'a Surroundings<'_>,
+    issuers: &'a [Spanned<String>],
+) -> impl Iterator<Item = TokenKind> + 'a {
+    let is_named = |name: &Option<String>| {
+        issuers.is_empty() || issuers.iter().any(|issuer| name.as_ref() == Some(&issuer.value))
+    };
+    let named = around.issuers.iter().filter(move |(name, _)| is_named(name));
+    named.filter_map(|(_, kind)| *kind)
+}
+
+fn audience(
+    table: &mut Table<'_, '_>,
+    around: &Surroundings<'_>,
+    issuers: &[Spanned<String>],
+) -> Option<String> {
+    if of_route(around, issuers).any(|kind| kind == TokenKind::Signature) {
         // Whoever reads such a JWT at one resource server could present it at another.
         let why = "with tokens = \"signature\", a route needs the audience of its resource server";
         table.require("audience", why);
@@ -212,6 +282,8 @@ fn audience(table: &mut Table<'_, '_>, around: &Surroundings<'_>) -> Option<Stri
     table.optional("audience", values::audience).map(Spanned::take)
 }
 
+const WRITE_ISSUERS: &str =
+    "write `issuers` with one of tokens = \"phantom\" at most: a route asks one authorization server";
 const WRITE_REVOCATION: &str = "write { detect = \"2s\", tolerate = \"30s\" }";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const PEM_BEGIN: &[u8] = b"-----BEGIN CERTIFICATE-----";

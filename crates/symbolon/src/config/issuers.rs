@@ -7,20 +7,22 @@ use std::time::Duration;
 use symbolon_core::{
     Algorithm, JwkSet, Names, Profile, Provenance, Required, SigningKey, Skipped, TokenKind, Typ,
 };
-use toml_span::{Span, Spanned};
+use toml_span::{Span, Spanned, Value};
 use url::Url;
 
+use super::introspection::{WRITE_INTROSPECTION, of_issuer};
 use super::secret_source::{unreadable, unusable};
 use super::table::{Read, Table, plain};
 use super::token_service::{self, Broker, Mint, TokenService};
 use super::values::{self, one_of};
+use crate::introspect;
 use crate::keys::{Config, Location, Source};
 use crate::private_file;
 
 /// All issuers, and what other tables need to know of them.
 pub(super) struct Issuers {
-    /// Whether a JWT of any issuer holds its opaque token.
-    pub(super) any_signature: bool,
+    /// Each by its identifier, with what its tokens are; none where there is a mistake.
+    pub(super) kinds: Vec<(Option<String>, Option<TokenKind>)>,
     pub(super) configs: Option<Vec<Config>>,
 }
 
@@ -39,7 +41,10 @@ struct Issuer {
 /// Reads all issuers; the token service has the tokens of one of them.
 pub(super) fn read(root: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Issuers {
     root.require_filled("issuers", WRITE_ISSUERS);
-    let issuers = root.tables("issuers", WRITE_ISSUERS, |table| issuer(table, token_service));
+    let has_gateway = root.place("gateway").is_some();
+    let issuers = root.tables("issuers", WRITE_ISSUERS, |table| {
+        issuer(table, token_service, has_gateway)
+    });
     let each = || issuers.iter().flatten();
     let identifiers = each().filter_map(|issuer| issuer.identifier.as_ref());
     let twice = "write each issuer once: this one is there already";
@@ -53,12 +58,31 @@ pub(super) fn read(root: &mut Table<'_, '_>, token_service: Option<&TokenService
         root.note(served.span, "write the `issuer` of one of the [[issuers]]");
     }
     Issuers {
-        any_signature: each().any(|issuer| issuer.tokens == Some(TokenKind::Signature)),
+        kinds: each().map(kind).collect(),
         configs: issuers.and_then(|issuers| issuers.into_iter().map(|issuer| issuer.config).collect()),
     }
 }
 
-fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Issuer {
+/// Whether all tokens are phantom tokens; of servers `of_others`, if they have to be, which know the gateway as a client:
+/// then no other process is one of this deployment. A glance, before anything is read.
+pub(super) fn are_phantom(root: &Table<'_, '_>, of_others: bool) -> bool {
+    let is_phantom = |issuer: &Value<'_>| {
+        let is_phantom = issuer.pointer("/tokens").and_then(Value::as_str) == Some("phantom");
+        is_phantom && (!of_others || issuer.pointer("/introspection/client_id").is_some())
+    };
+    let issuers = root.written("issuers").and_then(Value::as_array);
+    issuers.is_some_and(|issuers| !issuers.is_empty() && issuers.iter().all(is_phantom))
+}
+
+fn kind(issuer: &Issuer) -> (Option<String>, Option<TokenKind>) {
+    let identifier = issuer.identifier.as_ref();
+    (
+        identifier.map(|identifier| identifier.value.text.clone()),
+        issuer.tokens,
+    )
+}
+
+fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>, has_gateway: bool) -> Issuer {
     let identifier = table.required("issuer", values::issuer);
     // With a mistake in either name it cannot be told.
     let role = token_service.filter(|role| role.issuer.is_some() && role.issuer == identifier);
@@ -67,9 +91,16 @@ fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Is
     let profile = profile(table, is_minted);
     let names = Algorithm::ALL.map(|algorithm| (algorithm.name(), algorithm));
     let algorithms = table.filled_list("algorithms", one_of(&names, &[]));
-    let tokens = table
-        .required("tokens", one_of(&KINDS, &["phantom"]))
-        .map(Spanned::take);
+    let tokens = table.required("tokens", one_of(&KINDS, &[]));
+    if let Some(tokens) = &tokens
+        && tokens.value == TokenKind::Phantom
+        && matches!(source, Some((_, token_service::Source::Broker(_))))
+    {
+        let reason = "write \"salted\" or \"signature\": the token service stands before this issuer to split its JWTs";
+        table.note(tokens.span, reason);
+    }
+    let tokens = tokens.map(Spanned::take);
+    let introspection = introspection(table, tokens, has_gateway);
     check_jti(table, &profile, tokens);
     let max_lifetime = table
         .or("max_lifetime", DAY, values::duration("1s", "8760h"))
@@ -93,6 +124,7 @@ fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Is
             profile: profile.settings?,
             algorithms: plain(algorithms),
             tokens: tokens?,
+            introspection: introspection?,
             max_lifetime: max_lifetime?,
             keys: keys?,
         })
@@ -101,6 +133,28 @@ fn issuer(table: &mut Table<'_, '_>, token_service: Option<&TokenService>) -> Is
         config: config(),
         tokens,
         identifier,
+    }
+}
+
+/// How a gateway asks about its tokens, where it has to.
+#[allow(clippy::option_option, reason = "a mistake, none, or one")]
+fn introspection(
+    table: &mut Table<'_, '_>,
+    tokens: Option<TokenKind>,
+    has_gateway: bool,
+) -> Option<Option<introspect::Config>> {
+    match tokens {
+        Some(TokenKind::Phantom) if has_gateway => {
+            table.require("introspection", WRITE_INTROSPECTION);
+        }
+        Some(TokenKind::Salted | TokenKind::Signature) => {
+            table.refuse("introspection", "leave it out: it is for tokens = \"phantom\"");
+        }
+        Some(TokenKind::Phantom) | None => {}
+    }
+    match table.table("introspection", WRITE_INTROSPECTION, of_issuer) {
+        Some(written) => written.map(Some),
+        None => Some(None),
     }
 }
 
@@ -335,5 +389,9 @@ const OVERRIDES: [&str; 7] = [
     "required",
     "at_hash",
 ];
-const KINDS: [(&str, TokenKind); 2] = [("salted", TokenKind::Salted), ("signature", TokenKind::Signature)];
+const KINDS: [(&str, TokenKind); 3] = [
+    ("salted", TokenKind::Salted),
+    ("signature", TokenKind::Signature),
+    ("phantom", TokenKind::Phantom),
+];
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

@@ -12,7 +12,7 @@ mod tests {
     use toml_span::value::ValueInner;
 
     use super::super::Config;
-    use super::super::tests::{ENDPOINT, FULL, MINIMAL, ORIGIN, SENTINEL};
+    use super::super::tests::{ENDPOINT, FULL, MINIMAL, ORIGIN, PHANTOM, SENTINEL};
     use super::SCHEMA;
 
     fn schema() -> Value {
@@ -63,6 +63,7 @@ mod tests {
             ENDPOINT,
             MINIMAL,
             SENTINEL,
+            PHANTOM,
             &on_disk,
             &at_one,
             &in_cluster,
@@ -117,6 +118,15 @@ mod tests {
             (FULL, "= 16000", "= 255"),
             (FULL, "http://localhost:5173", "http://localhost:5173/"),
             (FULL, "lifetime = \"5m\"", "id_token = \"drop\""),
+            (PHANTOM, "client_id = \"gw\", ", ""),
+            (PHANTOM, "\"gw\"", "\"g:w\""),
+            (PHANTOM, "in_flight = 20", "in_flight = 0"),
+            (
+                PHANTOM,
+                "{ endpoint = \"https://id.example.com/introspect\",",
+                "{",
+            ),
+            (PHANTOM, "issuers = [", "issuers = [1, "),
             (MINIMAL, "mode = \"mint\"", "mode = \"origin\""),
             (ORIGIN, "id_token = \"drop\"", "lifetime = \"5m\""),
             (ORIGIN, "id_token = \"drop\"", "paths = {}"),
@@ -138,7 +148,7 @@ mod tests {
     fn the_schema_has_the_readers_keys_and_no_others() {
         let schema = schema();
         let mut tables = BTreeMap::new();
-        for text in [FULL, ORIGIN, ENDPOINT, SENTINEL] {
+        for text in [FULL, ORIGIN, ENDPOINT, SENTINEL, PHANTOM] {
             collect(&parsed(text), &mut Vec::new(), &mut tables);
         }
         let mut described = BTreeSet::new();

@@ -2,13 +2,14 @@
 
 use std::io;
 
-use symbolon_core::{Secret, SecretError, Secrets};
+use symbolon_core::{Secret, SecretError, Secrets, sha256};
 use toml_span::Spanned;
 use zeroize::Zeroizing;
 
 use super::table::Table;
 use super::values;
 use crate::admin;
+use crate::introspect::ClientSecret;
 use crate::private_file::{self, ReadError};
 
 /// The deployment secrets, if any are written; the first seals.
@@ -41,6 +42,31 @@ pub(super) fn admin_token(table: &mut Table<'_, '_>) -> Option<admin::Token> {
         return None;
     }
     Some(admin::Token(Zeroizing::new(token.to_owned())))
+}
+
+/// The hash of what a caller of the token service authenticates with, long enough that nobody guesses it from that.
+pub(super) fn caller_secret(table: &mut Table<'_, '_>) -> Option<[u8; 32]> {
+    let text = secret_text(table)?;
+    let secret = text.value.trim_end_matches(['\r', '\n']);
+    if secret.len() < 32 || !secret.bytes().all(|octet| matches!(octet, b' '..=b'~')) {
+        table.note(
+            text.span,
+            "put a secret of at least 32 printable characters there, as `symbolon keys client` makes them",
+        );
+        return None;
+    }
+    Some(sha256(secret.as_bytes()))
+}
+
+/// What a client of an authorization server authenticates with.
+pub(super) fn client_secret(table: &mut Table<'_, '_>) -> Option<ClientSecret> {
+    let text = secret_text(table)?;
+    let secret = text.value.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        table.note(text.span, "put the client's secret there");
+        return None;
+    }
+    Some(ClientSecret(Zeroizing::new(secret.to_owned())))
 }
 
 /// What a store's server is given.

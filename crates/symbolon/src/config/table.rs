@@ -108,6 +108,11 @@ impl<'de> Table<'_, 'de> {
         self.left.get(key).map(|value| value.span)
     }
 
+    /// What stands under a key that was not asked for yet.
+    pub(super) fn written(&self, key: &str) -> Option<&Value<'de>> {
+        self.left.get(key)
+    }
+
     /// Notes a mistake.
     pub(super) fn note(&self, at: Span, reason: impl Into<String>) {
         self.reader.note(at, reason);

@@ -125,6 +125,41 @@ path = "/orders"
 resource_server = "http://orders:3000"
 "#;
 
+/// A gateway of phantom tokens and others, with everything that can be written of it.
+pub(super) const PHANTOM: &str = r#"
+secret = { file = "secret" }
+
+[store]
+kind = "redis"
+url = "rediss://10.0.0.2"
+
+[[issuers]]
+issuer = "https://id.example.com"
+algorithms = ["ES256"]
+tokens = "salted"
+
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["PS256"]
+tokens = "phantom"
+introspection = { endpoint = "http://sso:8080/introspect", client_id = "gw", client_secret = { file = "admin-token" }, max_age = "10s", in_flight = 20, per_second = 50, timeout = "800ms" }
+
+[[issuers]]
+issuer = "https://other.example.org"
+algorithms = ["ES384"]
+tokens = "phantom"
+introspection = {}
+
+[gateway]
+listen = "127.0.0.1:4600"
+fallback = { endpoint = "https://id.example.com/introspect", in_flight = 30, per_second = 90, timeout = "700ms" }
+
+[[gateway.routes]]
+path = "/orders"
+resource_server = "http://orders:3000"
+issuers = ["https://id.example.com", "https://sso.example.org"]
+"#;
+
 pub(super) const ENDPOINT: &str = r#"
 [[issuers]]
 issuer = "https://login.example.net/"
@@ -136,7 +171,18 @@ mode = "endpoint"
 listen = "127.0.0.1:4601"
 issuer = "https://login.example.net/"
 authorization_server = "http://10.0.0.7"
-paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" }
+paths = { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me", introspection = "/oauth/ask" }
+
+[[token_service.callers]]
+id = "orders-api"
+secret = { env = "ADMIN_TOKEN" }
+audiences = ["https://api.example.com/orders"]
+
+[[token_service.callers]]
+id = "edge"
+secret = { file = "admin-token" }
+audiences = ["orders", "bills"]
+jwt = true
 
 [gateway]
 listen = "127.0.0.1:4600"
@@ -303,6 +349,7 @@ fn environment(name: &str) -> Option<String> {
         "SYMBOLON_SECRET" => Some(NEXT_SECRET.to_owned()),
         "BAD_SECRET" => Some("0.AAEC".to_owned()),
         "ADMIN_TOKEN" => Some("a+/b".repeat(8) + "=="),
+        "EMPTY" => Some("\n".to_owned()),
         "BAD_TOKEN" => Some("a+/b==".repeat(8)),
         _ => None,
     }
@@ -496,7 +543,7 @@ max_bytes = "512MB"
 [[issuers]]
 issuer = "http://id.example.com"
 algorithms = ["RS256", "RS256"]
-tokens = "phantom"
+tokens = "opaque"
 max_lifetime = "1d"
 
 [[issuers]]
@@ -534,7 +581,7 @@ symbolon.toml:5:8: write "memory", "disk" or "redis"
 symbolon.toml:6:13: write a size, as "512KiB", "64MiB", "1GiB" or a number of octets
 symbolon.toml:9:10: write an https URL: http is for loopback hosts only
 symbolon.toml:10:24: leave it out: it stands in this list already
-symbolon.toml:11:10: "phantom" is not there yet: write "salted" or "signature"
+symbolon.toml:11:10: write "salted", "signature" or "phantom"
 symbolon.toml:12:16: write a duration from "1s" to "8760h", in ms, s, m or h
 symbolon.toml:16:14: in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
 symbolon.toml:19:1: `mode` is missing: write "mint", "endpoint" or "origin"
@@ -607,7 +654,7 @@ fn what_must_be_there_is_missed_at_its_table() {
         r#"
         issuer = "https://login.example.net/realms/acme/" => write an https URL, as "https://id.example.com"
         algorithms = ["EdDSA"] => in square brackets, write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
-        tokens = "signature" => write "salted" or "signature"
+        tokens = "signature" => write "salted", "signature" or "phantom"
         mode = "mint" => write "mint", "endpoint" or "origin"
         listen = "127.0.0.1:4601" => write an IP address and a port, as "127.0.0.1:4600"
         id = "orders-app" => write a client identifier of printable ASCII without ":"
@@ -836,8 +883,8 @@ fn issuers() {
             "https://login.example.net/realms/acme/" => ¦"https://acme@login.example.net"
         write "rfc9068" or "keycloak"
             "rfc9068" => ¦"Keycloak"
-        "phantom" is not there yet: write "salted" or "signature"
-            "salted" => ¦"phantom"
+        write "salted", "signature" or "phantom"
+            "salted" => ¦"opaque"
         write "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384" or "HS512"
             ["EdDSA"] => ["EdDSA", ¦"eddsa"]
             ["EdDSA"] => ["EdDSA", ¦"none"]
@@ -1066,7 +1113,10 @@ fn every_field_of_a_broker_is_read() {
     let broker = self::broker(folder.parse(ENDPOINT).unwrap());
     assert_eq!(broker.issuer, "https://login.example.net/");
     assert_eq!(broker.authorization_server.as_str(), "http://10.0.0.7/");
-    assert_eq!(places(&broker), ["/oauth/token", "/oauth/revoke", "/oauth/me"]);
+    assert_eq!(
+        places(&broker),
+        ["/oauth/token", "/oauth/revoke", "/oauth/me", "/oauth/ask"]
+    );
 }
 
 #[test]
@@ -1079,7 +1129,7 @@ fn what_may_be_left_out_of_a_broker_has_a_default() {
     };
     let broker = without(ENDPOINT, &["authorization_server", "paths"]);
     assert_eq!(broker.authorization_server.as_str(), "https://login.example.net/");
-    assert_eq!(places(&broker), ["/token", "/revoke", "/userinfo"]);
+    assert_eq!(places(&broker), ["/token", "/revoke", "/userinfo", "/introspect"]);
     assert_eq!(
         (broker.unsplittable, broker.id_token),
         (Unsplittable::Refuse, IdToken::Pass)
@@ -1110,11 +1160,87 @@ fn broker(config: Config) -> broker::Config {
     }
 }
 
-fn places(broker: &broker::Config) -> [&str; 3] {
+fn places(broker: &broker::Config) -> [&str; 4] {
     let Mode::Endpoint(places) = &broker.mode else {
         panic!("at paths of its own")
     };
-    [&places.token, &places.revocation, &places.userinfo].map(|path| path.as_deref().unwrap())
+    [
+        &places.token,
+        &places.revocation,
+        &places.userinfo,
+        &places.introspection,
+    ]
+    .map(|path| path.as_deref().unwrap())
+}
+
+// IN-00
+#[test]
+fn callers_are_read_with_the_hash_of_their_secret() {
+    let role = Folder::new().parse(ENDPOINT).unwrap().token_service.unwrap();
+    let [orders, edge] = &role.callers[..] else {
+        panic!("two callers")
+    };
+    let hash = symbolon_core::sha256(ADMIN_TOKEN.as_bytes());
+    let in_environment = symbolon_core::sha256(environment("ADMIN_TOKEN").unwrap().as_bytes());
+    assert_eq!(
+        (orders.id.as_str(), orders.secret_sha256),
+        ("orders-api", in_environment)
+    );
+    assert_eq!(orders.audiences, ["https://api.example.com/orders"]);
+    assert_eq!((edge.id.as_str(), edge.secret_sha256), ("edge", hash));
+    assert_eq!(edge.audiences, ["orders", "bills"]);
+    assert_eq!((orders.jwt, edge.jwt), (false, true));
+    assert!(!format!("{role:?}").contains("secret"));
+    let role = Folder::new().parse(MINIMAL).unwrap().token_service.unwrap();
+    assert!(role.callers.is_empty());
+}
+
+// IN-00
+#[test]
+fn callers() {
+    let folder = Folder::new();
+    folder.refuses_in(
+        ENDPOINT,
+        r#"
+        write another `id`: a caller has this one already
+            "edge" => ¦"orders-api"
+        write another `id`: gateways are known by this one
+            "edge" => ¦"gateway"
+        write a client identifier of printable ASCII without ":"
+            "edge" => ¦"edge:1"
+        `id` is missing: write a client identifier of printable ASCII without ":"
+            [[token_service.callers]]⏎id = "edge" => ¦[[token_service.callers]]
+        `secret` is missing: write { file = "…" } or { env = "…" }
+            [[token_service.callers]]⏎id = "edge"⏎secret = { file = "admin-token" } => ¦[[token_service.callers]]⏎id = "edge"
+        write { file = "…" } or { env = "…" }
+            { file = "admin-token" } => ¦"a secret in the file itself, which is long enough"
+            { file = "admin-token" } => ¦{ file = "admin-token", env = "ADMIN_TOKEN" }
+        others than the owner may use this file: chmod 600
+            { file = "admin-token" } => { file = ¦"group" }
+        put a secret of at least 32 printable characters there, as `symbolon keys client` makes them
+            { file = "admin-token" } => { file = ¦"short" }
+        write an audience without white space, as "https://api.example.com/orders"
+            "bills" => ¦"b ills"
+        leave it out: it stands in this list already
+            "bills" => ¦"orders"
+        in square brackets, write an audience without white space, as "https://api.example.com/orders"
+            ["orders", "bills"] => ¦[]
+            ["orders", "bills"] => ¦"*"
+        write true or false
+            jwt = true => jwt = ¦"yes"
+        unknown key `scopes`: the keys here are `id`, `secret`, `audiences`, `jwt`
+            jwt = true => ¦scopes = ["orders:read"]
+        "#,
+    );
+    // Which secret it has would depend on the endpoint.
+    let caller = "[[token_service.callers]]\nid = \"¦reports\"\nsecret = { file = \"admin-token\" }\naudiences = [\"a\"]\n";
+    let of_a_client = format!("{caller}\n[gateway]");
+    folder.refuses_one(
+        FULL,
+        "[gateway]",
+        &of_a_client.replace("\"¦", "¦\""),
+        "write another `id`: a client has this one already",
+    );
 }
 
 #[test]
@@ -1164,12 +1290,13 @@ fn what_a_broker_needs() {
     folder.refuses_in(
         ENDPOINT,
         r#"
-        write { token = "/token", revocation = "/revoke", userinfo = "/userinfo" }
-            { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me" } => ¦"/oauth"
+        write { token = "/token", revocation = "/revoke", userinfo = "/userinfo", introspection = "/introspect" }
+            { token = "/oauth/token", revocation = "/oauth/revoke", userinfo = "/oauth/me", introspection = "/oauth/ask" } => ¦"/oauth"
         write another path: an endpoint has this one already
             "/oauth/me" => ¦"/oauth/token"
-        unknown key `introspection`: the keys here are `token`, `revocation`, `userinfo`
-            userinfo = "/oauth/me" => ¦introspection = "/oauth/me"
+            "/oauth/ask" => ¦"/oauth/revoke"
+        unknown key `metadata`: the keys here are `token`, `revocation`, `userinfo`, `introspection`
+            userinfo = "/oauth/me" => ¦metadata = "/oauth/me"
         write another port here or in `listen`: the token service would ask itself
             "http://10.0.0.7" => ¦"http://127.0.0.1:4601"
         "#,
@@ -1663,6 +1790,7 @@ fn on_a_shared_listener_no_route_meets_the_token_service() {
     let with_path = shared.replace("https://id.example.com", "https://id.example.com/realms/acme");
     for (text, path, endpoint) in [
         (&shared, "/token", "token endpoint"),
+        (&shared, "/introspect", "introspection endpoint"),
         (&shared, "/jwks/old", "JWK Set"),
         (&shared, "/.well-known", "metadata"),
         (&with_path, "/realms", "token endpoint"),
@@ -1692,6 +1820,7 @@ fn on_a_shared_listener_no_route_meets_the_token_service() {
         ("/oauth", "token endpoint"),
         ("/oauth/revoke", "revocation endpoint"),
         ("/oauth/me/pictures", "userinfo endpoint"),
+        ("/oauth/ask", "introspection endpoint"),
     ] {
         let reason = format!("write another path or `listen`: this one meets the token service's {endpoint}");
         folder.refuses_one(&broker, "\"/orders\"", &format!("¦\"{path}\""), &reason);
@@ -1870,4 +1999,163 @@ fn word() -> impl Strategy<Value = String> {
         proptest::sample::select(lines).prop_map(str::to_owned),
         "[\\[\\]{}=.,\"'\n #\\\\a-z0-9_é-]{1,3}",
     ]
+}
+
+// Issue 6
+#[test]
+fn phantom_tokens_and_whom_the_gateway_asks() {
+    use crate::introspect::{Budget, Caller};
+
+    let config = Folder::new().parse(PHANTOM).unwrap();
+    let [_, sso, other] = &config.issuers[..] else {
+        panic!("three issuers")
+    };
+    let asked = sso.introspection.as_ref().unwrap();
+    assert_eq!(sso.tokens, TokenKind::Phantom);
+    assert_eq!(
+        asked.endpoint.as_ref().unwrap().as_str(),
+        "http://sso:8080/introspect"
+    );
+    assert_eq!(asked.max_age, Duration::from_secs(10));
+    let budget = |in_flight, per_second, millis| Budget {
+        in_flight,
+        per_second,
+        timeout: Duration::from_millis(millis),
+    };
+    assert_eq!(asked.budget, budget(20, 50, 800));
+    let Caller::Client { id, secret } = &asked.caller else {
+        panic!("a client")
+    };
+    assert_eq!((id.as_str(), secret.0.as_str()), ("gw", ADMIN_TOKEN));
+    assert!(!format!("{config:?}").contains(ADMIN_TOKEN));
+
+    let asked = other.introspection.as_ref().unwrap();
+    assert!(asked.endpoint.is_none() && matches!(asked.caller, Caller::Gateway));
+    assert_eq!(
+        (asked.max_age, asked.budget),
+        (Duration::from_secs(30), Budget::DEFAULT)
+    );
+
+    let gateway = config.gateway.unwrap();
+    let fallback = gateway.fallback.unwrap();
+    assert_eq!(fallback.endpoint.as_str(), "https://id.example.com/introspect");
+    assert_eq!(fallback.budget, budget(30, 90, 700));
+    assert_eq!(
+        gateway.routes[0].issuers,
+        ["https://id.example.com", "https://sso.example.org"]
+    );
+}
+
+#[test]
+fn mistakes_about_phantom_tokens() {
+    let folder = Folder::new();
+    folder.refuses_in(
+        PHANTOM,
+        r#"
+        write `client_id` and `client_secret`, or neither to ask a token service of this deployment
+            client_id = "gw",  => client_id = ¦"gw" } #
+            client_id = "gw", client_secret = { file => client_secret = ¦{ file
+        put the client's secret there
+            { file = "admin-token" } => { env = ¦"EMPTY" }
+        write an http or https URL, as "https://id.example.com/introspect"
+            "http://sso:8080/introspect" => ¦"sso:8080"
+        write the URL without user and fragment
+            "http://sso:8080/introspect" => ¦"http://a:b@sso:8080"
+        write a duration from "1s" to "30s", in ms, s, m or h
+            "10s" => ¦"31s"
+            "10s" => ¦"500ms"
+        write a number from 1 to 10000
+            in_flight = 20 => in_flight = ¦0
+        write the `issuer` of one of the [[issuers]]
+            ["https://id.example.com", => [¦"https://id.example.org",
+        write `issuers` with one of tokens = "phantom" at most: a route asks one authorization server
+            ["https://id.example.com", => ¦["https://other.example.org",
+        in square brackets, write an https URL, as "https://id.example.com"
+            issuers = [ => issuers = ¦[] #
+        leave it out: it is for tokens = "phantom"
+            algorithms = ["ES256"] => algorithms = ["ES256"]⏎introspection = ¦{}
+        "#,
+    );
+    let of_all = PHANTOM.replace("issuers = [\"", "# [\"");
+    let [reason] = &folder.reasons(&of_all)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("write `issuers` with one"), "{reason}");
+    let phantom_alone = PHANTOM.replace("tokens = \"salted\"", "tokens = \"phantom\"\nintrospection = {}");
+    let reasons = folder.reasons(&phantom_alone);
+    assert_eq!(reasons[0], "leave it out: no issuer's tokens are in a store");
+    let lacking = PHANTOM.replace("introspection = {}\n", "");
+    let [reason] = &folder.reasons(&lacking)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("`introspection` is missing"), "{reason}");
+    let split = ORIGIN.replace("\"salted\"", "\"phantom\"\nintrospection = {}");
+    let [reason] = &folder.reasons(&split)[..] else {
+        panic!("one reason")
+    };
+    assert!(
+        reason.starts_with("write \"salted\" or \"signature\""),
+        "{reason}"
+    );
+}
+
+/// A gateway that asks other servers about all its tokens shares nothing with another process.
+#[test]
+fn a_gateway_of_phantom_tokens_alone_needs_no_store_and_no_secret() {
+    let text = r#"
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["ES256"]
+tokens = "phantom"
+introspection = { client_id = "gw", client_secret = { file = "admin-token" } }
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+    let folder = Folder::new();
+    let config = folder.parse(text).unwrap();
+    assert!(config.secrets.is_none() && matches!(config.store, store::Config::Memory { .. }));
+    // As a gateway of a token service it has to know that one's secret.
+    let of_ours = text.replace(
+        "{ client_id = \"gw\", client_secret = { file = \"admin-token\" } }",
+        "{}",
+    );
+    let [reason] = &folder.reasons(&of_ours)[..] else {
+        panic!("one reason")
+    };
+    assert!(reason.starts_with("write `secret`"), "{reason}");
+    let config = folder.parse(&format!("secret = {{ file = \"secret\" }}\n{of_ours}"));
+    assert!(matches!(config.unwrap().store, store::Config::Memory { .. }));
+}
+
+#[test]
+fn what_is_worth_a_thought_about_phantom_tokens() {
+    let folder = Folder::new();
+    let advice = folder
+        .parse(&PHANTOM.replace(
+            "https://id.example.com/introspect",
+            "http://id.example.com/introspect",
+        ))
+        .unwrap()
+        .advice();
+    for said in [
+        "tokens of https://sso.example.org and the gateway's secret go to http://sso:8080/introspect in clear: that link \
+         must be private",
+        "tokens and the gateways' secret go to http://id.example.com/introspect in clear: that link must be private",
+    ] {
+        assert!(advice.iter().any(|line| line == said), "{said}\n{advice:?}");
+    }
+    let alone = r#"
+[[issuers]]
+issuer = "https://sso.example.org"
+algorithms = ["ES256"]
+tokens = "phantom"
+introspection = { client_id = "gw", client_secret = { file = "admin-token" } }
+
+[gateway]
+listen = "127.0.0.1:4600"
+"#;
+    let advice = folder.parse(alone).unwrap().advice();
+    let said = "the store is in memory: a restart forgets what operators revoked";
+    assert!(advice.iter().any(|line| line == said), "{advice:?}");
 }

@@ -8,9 +8,12 @@ use toml_span::{Span, Spanned};
 use url::{Host, Url};
 
 use super::clash;
+use super::secret_source;
 use super::table::{Table, plain};
 use super::values::{self, one_of};
+use crate::introspect::GATEWAY;
 use crate::token_service::broker::{self, IdToken, Places, Unsplittable};
+use crate::token_service::introspection::Caller;
 use crate::token_service::{self, Client, Paths, mint};
 
 /// The token service, and what other tables need to know of it.
@@ -106,6 +109,7 @@ pub(super) fn read(table: &mut Table<'_, '_>) -> TokenService {
     if let Some(Source::Broker(broker)) = &source {
         broker.check_addresses(table, listen.as_ref(), issuer.as_ref());
     }
+    let callers = callers(table, source.as_ref());
     let config = || {
         let issuer = &issuer.as_ref()?.value;
         let source = match source.as_ref()? {
@@ -115,6 +119,7 @@ pub(super) fn read(table: &mut Table<'_, '_>) -> TokenService {
         Some(token_service::Config {
             listen: listen.as_ref()?.value,
             source,
+            callers: callers?,
         })
     };
     TokenService {
@@ -143,12 +148,14 @@ impl TokenService {
                 let Paths {
                     token,
                     revocation,
+                    introspection,
                     jwks,
                     metadata,
                 } = Paths::of(url);
                 vec![
                     everywhere("token endpoint", token),
                     everywhere("revocation endpoint", revocation),
+                    everywhere("introspection endpoint", introspection),
                     everywhere("JWK Set", jwks),
                     everywhere("metadata", metadata),
                 ]
@@ -158,6 +165,7 @@ impl TokenService {
                     ("token endpoint", &places.token),
                     ("revocation endpoint", &places.revocation),
                     ("userinfo endpoint", &places.userinfo),
+                    ("introspection endpoint", &places.introspection),
                 ]
                 .into_iter()
                 .filter_map(|(name, path)| Some(everywhere(name, path.clone()?)))
@@ -221,6 +229,53 @@ fn client(table: &mut Table<'_, '_>) -> (Option<Spanned<String>>, Option<Client>
     (id.clone(), client())
 }
 
+/// Who may ask what tokens say. Nobody is one of our clients and a caller at once: which secret it has would depend on
+/// the endpoint.
+fn callers(table: &mut Table<'_, '_>, source: Option<&Source>) -> Option<Vec<Caller>> {
+    let callers = table.tables("callers", "write [[token_service.callers]]", caller)?;
+    let ids = || callers.iter().filter_map(|(id, _)| id.as_ref());
+    let twice = "write another `id`: a caller has this one already";
+    table.reader.refuse_repeated(ids(), twice);
+    let clients = match source {
+        Some(Source::Mint(mint)) => mint.clients.as_deref().unwrap_or_default(),
+        Some(Source::Broker(_)) | None => &[],
+    };
+    for Spanned { value: id, span } in ids() {
+        if id == GATEWAY {
+            let reason = "write another `id`: gateways are known by this one";
+            table.note(*span, reason);
+        }
+        if clients.iter().any(|client| client.id == *id) {
+            let reason = "write another `id`: a client has this one already";
+            table.note(*span, reason);
+        }
+    }
+    callers.into_iter().map(|(_, caller)| caller).collect()
+}
+
+fn caller(table: &mut Table<'_, '_>) -> (Option<Spanned<String>>, Option<Caller>) {
+    let id = table.required("id", values::client_id);
+    table.require("secret", secret_source::WRITE_SOURCE);
+    let secret_sha256 = table
+        .table(
+            "secret",
+            secret_source::WRITE_SOURCE,
+            secret_source::caller_secret,
+        )
+        .flatten();
+    let audiences = table.filled_list("audiences", values::audience);
+    let jwt = table.or("jwt", false, values::truth);
+    let caller = || {
+        Some(Caller {
+            id: id.as_ref()?.value.clone(),
+            secret_sha256: secret_sha256?,
+            audiences: plain(audiences),
+            jwt: jwt?.value,
+        })
+    };
+    (id.clone(), caller())
+}
+
 fn broker(table: &mut Table<'_, '_>, mode: Option<Mode>, issuer: Option<&Spanned<values::Issuer>>) -> Broker {
     if mode == Some(Mode::Origin) {
         table.require(
@@ -279,16 +334,18 @@ fn paths(table: &mut Table<'_, '_>) -> Option<Places> {
             path("token", usual.token),
             path("revocation", usual.revocation),
             path("userinfo", usual.userinfo),
+            path("introspection", usual.introspection),
         ];
         table.reader.refuse_repeated(
             all.iter().flatten(),
             "write another path: an endpoint has this one already",
         );
-        let [token, revocation, userinfo] = all;
+        let [token, revocation, userinfo, introspection] = all;
         Some(Places {
             token: Some(token?.value),
             revocation: Some(revocation?.value),
             userinfo: Some(userinfo?.value),
+            introspection: Some(introspection?.value),
         })
     })?
 }
@@ -405,6 +462,6 @@ const OF_BROKERS: [&str; 8] = [
 const UNSPLITTABLE: [(&str, Unsplittable); 2] =
     [("refuse", Unsplittable::Refuse), ("pass", Unsplittable::Pass)];
 const ID_TOKEN: [(&str, IdToken); 2] = [("pass", IdToken::Pass), ("drop", IdToken::Drop)];
-const WRITE_PATHS: &str = "write { token = \"/token\", revocation = \"/revoke\", userinfo = \"/userinfo\" }";
+const WRITE_PATHS: &str = "write { token = \"/token\", revocation = \"/revoke\", userinfo = \"/userinfo\", introspection = \"/introspect\" }";
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(10 * 60);
 const DEFAULT_GRANT: Duration = Duration::from_secs(30 * 24 * 60 * 60);

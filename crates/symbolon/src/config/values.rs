@@ -216,6 +216,16 @@ pub(super) fn jwks(value: Written<'_>) -> Reading<Url> {
     Ok(url)
 }
 
+/// An endpoint that is asked with a secret. Used as written; a query that stands there stays.
+pub(super) fn endpoint(value: Written<'_>) -> Reading<Url> {
+    let write = "write an http or https URL, as \"https://id.example.com/introspect\"";
+    let (_, url) = text(value, write, url)?;
+    if has_user(&url) || url.fragment().is_some() {
+        return Err("write the URL without user and fragment".into());
+    }
+    Ok(url)
+}
+
 /// A `Host` as requests name it, without port. Only the spelling that URLs normalize to would ever be met.
 pub(super) fn host(value: Written<'_>) -> Reading<String> {
     text(

@@ -6,7 +6,8 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 use symbolon_core::{AcceptedJwt, OpaqueToken, Rejection};
 
 use super::{Gateway, Route};
-use crate::resolve::{Invalid, Outage, Resolver, Unresolved};
+use crate::introspect::AskError;
+use crate::resolve::{Invalid, Outage, Resolver, Scope, Unresolved};
 
 /// Why a request is not forwarded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +46,15 @@ pub struct Credentials<'a> {
 }
 
 impl Gateway {
-    /// Decides about one request on that route. Every way in asks here; nothing else makes a [`AcceptedJwt`] of a
+    /// Decides about one request on that route, where those tokens are taken. Every way in asks here; nothing else makes a [`AcceptedJwt`] of a
     /// request.
-    pub async fn authorize(&self, request: &Credentials<'_>, route: &Route) -> Result<AcceptedJwt, Denied> {
-        let decision = self.decide(request, route).await;
+    pub async fn authorize(
+        &self,
+        request: &Credentials<'_>,
+        route: &Route,
+        scope: &Scope,
+    ) -> Result<AcceptedJwt, Denied> {
+        let decision = self.decide(request, route, scope).await;
         let outcome = match &decision {
             Ok(_) => "forwarded",
             Err(denied) => denied.denial.name(),
@@ -57,8 +63,13 @@ impl Gateway {
         decision
     }
 
-    async fn decide(&self, request: &Credentials<'_>, route: &Route) -> Result<AcceptedJwt, Denied> {
-        let token = match request.bearer_token(&self.resolver) {
+    async fn decide(
+        &self,
+        request: &Credentials<'_>,
+        route: &Route,
+        scope: &Scope,
+    ) -> Result<AcceptedJwt, Denied> {
+        let token = match request.bearer_token(&self.resolver, scope) {
             Ok(token) => token,
             Err(denial) => {
                 return Err(Denied {
@@ -67,7 +78,7 @@ impl Gateway {
                 });
             }
         };
-        let decision = match self.resolver.resolve(&token).await {
+        let decision = match self.resolver.resolve_in(&token, scope).await {
             Ok(jwt) => check(&jwt, route).map(|()| jwt),
             Err(Unresolved::Unavailable(outage)) => Err(Denial::Unavailable(outage)),
             Err(unresolved) => Err(Denial::InvalidToken(Reason::Unresolved(unresolved))),
@@ -90,6 +101,7 @@ impl Denial {
             Self::InvalidToken(Reason::SenderConstrained) => "sender_constrained",
             Self::InvalidToken(Reason::Unresolved(Unresolved::Invalid(why))) => match why {
                 Invalid::Unknown => "unknown",
+                Invalid::Inactive => "inactive",
                 Invalid::Revoked(_) => "revoked",
                 Invalid::Poisoned(_) => "poisoned",
                 Invalid::Rejected(Rejection::Expired) => "expired",
@@ -101,6 +113,11 @@ impl Denial {
                 Outage::Store(_) => "store_unavailable",
                 Outage::OldView => "log_unavailable",
                 Outage::Keys => "keys_unavailable",
+                Outage::Introspection(AskError::ClaimsOnly) => "introspection_without_jwt",
+                Outage::Introspection(AskError::OverBudget | AskError::Resting) => {
+                    "introspection_over_budget"
+                }
+                Outage::Introspection(_) => "introspection_unavailable",
             },
         }
     }
@@ -135,7 +152,7 @@ fn check(jwt: &AcceptedJwt, route: &Route) -> Result<(), Denial> {
 
 impl Credentials<'_> {
     /// The one bearer token, from `Authorization` alone (GW-01, GW-06).
-    fn bearer_token(&self, resolver: &Resolver) -> Result<OpaqueToken, Denial> {
+    fn bearer_token(&self, resolver: &Resolver, scope: &Scope) -> Result<OpaqueToken, Denial> {
         let mut fields = self.headers.get_all(AUTHORIZATION).iter();
         let Some(field) = fields.next() else {
             return Err(Denial::NoToken);
@@ -158,7 +175,7 @@ impl Credentials<'_> {
         match rest.trim_start_matches(' ') {
             "" => Err(Denial::InvalidRequest("Authorization names no token")),
             text => resolver
-                .parse(text)
+                .parse_in(text, scope)
                 .map_err(|error| Denial::InvalidToken(Reason::Grammar(error))),
         }
     }

@@ -13,9 +13,10 @@ use super::routes::{Choice, Target};
 use super::{Gateway, cors, respond};
 use crate::forward::{self, Downstream, ForwardError, RequestBody};
 use crate::http::{self, Body};
+use crate::introspect::AskError;
 use crate::listener::Handler;
 use crate::request::{self, Host};
-use crate::resolve::{Invalid, Unresolved};
+use crate::resolve::{Invalid, Outage, Unresolved};
 
 impl Handler for Gateway {
     async fn handle(&self, peer: SocketAddr, request: Request<Incoming>) -> Response<Body> {
@@ -52,7 +53,7 @@ impl Gateway {
             headers: request.headers(),
             query: request.uri().query(),
         };
-        let jwt = match self.authorize(&credentials, &target.route).await {
+        let jwt = match self.authorize(&credentials, &target.route, &target.scope).await {
             Ok(jwt) => jwt,
             Err(denied) => {
                 log_denial(&denied, &target.route.path);
@@ -140,6 +141,10 @@ fn log_denial(
     match denial {
         Denial::InvalidToken(Reason::Unresolved(Unresolved::Invalid(Invalid::Poisoned(error)))) => {
             tracing::error!(route, token, %error, "the store holds what no token service of ours wrote");
+        }
+        // Strangers can bring as many of these as they like.
+        Denial::Unavailable(Outage::Introspection(AskError::OverBudget | AskError::Resting)) => {
+            tracing::info!(route, token, reason = %denial, "request not decided");
         }
         Denial::Unavailable(_) => tracing::warn!(route, token, reason = %denial, "request not decided"),
         _ => tracing::info!(route, token, reason = %denial, "request denied"),

@@ -5,6 +5,8 @@ use hyper::{Response, StatusCode};
 
 use super::authorize::Denial;
 use crate::http::{self, Body};
+use crate::introspect::AskError;
+use crate::resolve::Outage;
 
 /// What the client is told: the RFC's code, and never the reason that the log has.
 pub fn denial(denial: &Denial, realm: &str, scopes: &[String]) -> Response<Body> {
@@ -23,6 +25,10 @@ pub fn denial(denial: &Denial, realm: &str, scopes: &[String]) -> Response<Body>
             let why = "the access token does not have the scopes that this resource needs";
             let response = http::error(StatusCode::FORBIDDEN, "insufficient_scope", why);
             challenge(response, realm, Some("insufficient_scope"), scopes)
+        }
+        Denial::Unavailable(Outage::Introspection(AskError::ClaimsOnly)) => {
+            let why = "the authorization server gives no JWT that could be forwarded: this gateway is not set up for it";
+            http::error(StatusCode::BAD_GATEWAY, "introspection_without_jwt", why)
         }
         Denial::Unavailable(_) => unavailable(),
     }

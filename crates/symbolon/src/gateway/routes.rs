@@ -9,10 +9,13 @@ use hyper::Uri;
 use super::Route;
 use crate::forward::{Forwarder, Roots, RootsError};
 use crate::paths;
+use crate::resolve::Scope;
 
 /// A route with its connections.
 pub(super) struct Target {
     pub(super) route: Route,
+    /// Whose tokens it takes.
+    pub(super) scope: Scope,
     pub(super) server: Uri,
     pub(super) forwarder: Forwarder,
     /// The route's path as a server reads it that makes no difference between capitals and small letters.
@@ -37,7 +40,7 @@ pub(super) enum Choice {
 }
 
 impl Routes {
-    pub(super) fn new(routes: Vec<Route>) -> Result<Self, RootsError> {
+    pub(super) fn new(routes: Vec<Route>, scope: impl Fn(&[String]) -> Scope) -> Result<Self, RootsError> {
         // Routes with the same roots share their connections.
         let mut forwarders: HashMap<Roots, Forwarder> = HashMap::new();
         let mut targets = Vec::with_capacity(routes.len());
@@ -53,6 +56,7 @@ impl Routes {
             let server = route.resource_server.as_str().parse().unwrap_or_default();
             targets.push(Arc::new(Target {
                 folded: paths::fold_case(&route.path),
+                scope: scope(&route.issuers),
                 route,
                 server,
                 forwarder,
@@ -132,6 +136,7 @@ mod tests {
             path: path.to_owned(),
             resource_server: "http://127.0.0.1:1".parse().unwrap(),
             ca: None,
+            issuers: Vec::new(),
             audience: None,
             scopes: Vec::new(),
             max_authorization: 8000,
@@ -139,7 +144,7 @@ mod tests {
             cors_origins: Vec::new(),
         };
         crate::install_crypto();
-        Routes::new(wanted.iter().map(route).collect()).unwrap()
+        Routes::new(wanted.iter().map(route).collect(), |_| Scope::SPLIT).unwrap()
     }
 
     fn chosen(routes: &Routes, host: &str, path: &str) -> String {

@@ -326,23 +326,30 @@ impl Metadata {
     }
 
     fn jwks_uri(&self, issuer: &str, base: Option<&Url>) -> Result<(Url, Option<Url>), FetchError> {
-        let text = self
-            .text("jwks_uri")
-            .ok_or_else(|| FetchError::new("the metadata name no jwks_uri"))?;
-        let learnt = Url::parse(text).map_err(FetchError::new)?;
-        if let Some(base) = base
-            && let Some(mapped) = map_to(base, issuer, &learnt)
-        {
-            return Ok((mapped, Some(learnt)));
+        if let Some(base) = base {
+            let learnt = self.url("jwks_uri")?;
+            if let Some(mapped) = map_to(base, issuer, &learnt) {
+                return Ok((mapped, Some(learnt)));
+            }
         }
+        Ok((self.endpoint("jwks_uri", issuer)?, None))
+    }
+
+    /// A place that is believed to be the issuer's: https, on its host.
+    pub fn endpoint(&self, member: &str, issuer: &str) -> Result<Url, FetchError> {
+        let learnt = self.url(member)?;
         let issuer = Url::parse(issuer).map_err(FetchError::new)?;
         let is_safe = learnt.scheme() == "https" || (is_loopback(&issuer) && is_loopback(&learnt));
         if learnt.host() != issuer.host() || !is_safe {
-            return Err(FetchError::new(
-                "the jwks_uri of the metadata is not https on the issuer's host",
-            ));
+            let reason = format!("the {member} of the metadata is not https on the issuer's host");
+            return Err(FetchError(reason));
         }
-        Ok((learnt, None))
+        Ok(learnt)
+    }
+
+    fn url(&self, member: &str) -> Result<Url, FetchError> {
+        let absent = || FetchError(format!("the metadata name no {member}"));
+        Url::parse(self.text(member).ok_or_else(absent)?).map_err(FetchError::new)
     }
 }
 

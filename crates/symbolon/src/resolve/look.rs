@@ -49,7 +49,7 @@ impl Resolver {
             jwt: None,
         };
         let glued = match look_up(&*self.store, token, &self.secrets).await {
-            Ok(LookedUp::Glued(jwt)) => jwt,
+            Ok(LookedUp::Glued(jwt) | LookedUp::Whole(jwt)) => jwt,
             Ok(LookedUp::Revoked(tombstone)) => {
                 let ends = tombstone
                     .expires_at

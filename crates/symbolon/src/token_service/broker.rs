@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use symbolon_core::Secrets;
 use url::Url;
 
+use super::introspection::Introspection;
 use super::revocation::Limits;
 use super::token::Refusal;
 use crate::clock::Clock;
@@ -28,6 +29,7 @@ use crate::shared::Shared;
 use crate::store::EntryStore;
 
 mod answer;
+mod introspection;
 mod known;
 mod passthrough;
 mod places;
@@ -109,6 +111,7 @@ pub struct Broker {
     publisher: Publisher,
     resolver: Arc<Resolver>,
     revoker: Revoker,
+    introspection: Introspection,
     secrets: Secrets,
     limits: Limits,
     warned_of_at_hash: Once,
@@ -117,8 +120,14 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// A broker that makes tokens whole with `resolver`.
-    pub fn new(config: Config, http: Forwarder, resolver: Arc<Resolver>, shared: &Shared) -> Self {
+    /// A broker that makes tokens whole with `resolver`, and says what they are.
+    pub fn new(
+        config: Config,
+        http: Forwarder,
+        resolver: Arc<Resolver>,
+        introspection: Introspection,
+        shared: &Shared,
+    ) -> Self {
         Self {
             public_name: PublicName::of(&config.mode, &config.issuer),
             config,
@@ -130,6 +139,7 @@ impl Broker {
             publisher: Publisher::new(shared),
             resolver,
             revoker: Revoker::new(shared),
+            introspection,
             secrets: shared.secrets.clone(),
             limits: Limits::default(),
             warned_of_at_hash: Once::new(),
@@ -172,8 +182,16 @@ impl Broker {
         peer: SocketAddr,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Refusal> {
-        let Some(url) = endpoints.at(request.uri().path()) else {
-            return self.pass_through(place, endpoints, peer, request).await;
+        let url = endpoints.at(request.uri().path());
+        if place == Place::Introspection && request.method() == Method::POST {
+            return self.introspection(Asked::of(peer, request).await?, url).await;
+        }
+        let Some(url) = url else {
+            return match place {
+                // The server has none.
+                Place::Introspection => Ok(not_allowed("POST")),
+                _ => self.pass_through(place, endpoints, peer, request).await,
+            };
         };
         match (place, request.method()) {
             (Place::Token, &Method::POST) => self.token(Asked::of(peer, request).await?, url).await,
@@ -182,12 +200,12 @@ impl Broker {
                 self.userinfo(Asked::of(peer, request).await?, url).await
             }
             // Browsers ask before they ask (BR-21); the server says which origins may.
-            (Place::Token | Place::Revocation | Place::Userinfo, &Method::OPTIONS) => {
+            (Place::Token | Place::Revocation | Place::Userinfo | Place::Introspection, &Method::OPTIONS) => {
                 self.preflight(Asked::of(peer, request).await?, url).await
             }
             // Other methods would reach the server with a token that it does not know, or past us with one that it
             // hands out.
-            (Place::Token | Place::Revocation, _) => Ok(not_allowed("POST, OPTIONS")),
+            (Place::Token | Place::Revocation | Place::Introspection, _) => Ok(not_allowed("POST, OPTIONS")),
             (Place::Userinfo, _) => Ok(not_allowed("GET, POST, OPTIONS")),
             (Place::Metadata | Place::Authorization | Place::Elsewhere, _) => {
                 self.pass_through(place, endpoints, peer, request).await

@@ -1,6 +1,7 @@
 //! Who is asking (RFC 6749 §2.3.1).
 
 use std::hash::{BuildHasher as _, RandomState};
+use std::slice;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +26,9 @@ pub(super) enum Unauthenticated {
     RefusedAgain,
 }
 
-struct Credentials {
-    id: Zeroizing<String>,
+/// What somebody brings to show who he is.
+pub(super) struct Credentials {
+    pub(super) id: Zeroizing<String>,
     secret: Zeroizing<String>,
 }
 
@@ -35,18 +37,13 @@ impl TokenService {
     /// shall not lock it out. That nobody guesses a secret is due to its 256 bits; what is limited is how often
     /// somebody hears that he was wrong, and what that leaves in the log (TS-08).
     pub(super) fn authenticate(&self, headers: &HeaderMap, form: &Form) -> Result<&Client, Unauthenticated> {
-        let Credentials { id, secret } = Credentials::read(headers, form)?;
-        let client = self.clients.iter().find(|client| client.id == *id);
-        // The comparison is made for unknown clients too, so that its time does not tell them.
-        let expected = client.map_or([0; 32], |client| client.secret_sha256);
-        let secret_is_right = equal_in_constant_time(&sha256(secret.as_bytes()), &expected);
-        client.filter(|_| secret_is_right).ok_or_else(|| {
-            if self.failures.allow(&id, self.clock.elapsed()) {
-                Unauthenticated::Refused
-            } else {
-                Unauthenticated::RefusedAgain
-            }
-        })
+        let credentials = Credentials::read(headers, form)?;
+        let client = self.clients.iter().find(|client| client.id == *credentials.id);
+        let secrets = client.map(|client| slice::from_ref(&client.secret_sha256));
+        let is_right = credentials.have_one_of(secrets);
+        client
+            .filter(|_| is_right)
+            .ok_or_else(|| self.failures.note(&credentials.id, self.clock.elapsed()))
     }
 }
 
@@ -81,6 +78,15 @@ impl Default for Failures {
 }
 
 impl Failures {
+    /// What somebody hears whose secret under that name is wrong.
+    pub(super) fn note(&self, id: &str, now: Duration) -> Unauthenticated {
+        if self.allow(id, now) {
+            Unauthenticated::Refused
+        } else {
+            Unauthenticated::RefusedAgain
+        }
+    }
+
     fn allow(&self, id: &str, now: Duration) -> bool {
         let [low, high, ..] = self.hasher.hash_one(id).to_le_bytes();
         let at = usize::from(u16::from_le_bytes([low, high])) % PLACES;
@@ -96,7 +102,19 @@ impl Failures {
 }
 
 impl Credentials {
-    fn read(headers: &HeaderMap, form: &Form) -> Result<Self, Unauthenticated> {
+    /// Whether the secret is one of which these are the hashes. The comparison is made where there is none too, so that
+    /// its time does not tell unknown names.
+    pub(super) fn have_one_of(&self, secrets: Option<&[[u8; 32]]>) -> bool {
+        let hash = sha256(self.secret.as_bytes());
+        let expected = secrets.unwrap_or(&[[0; 32]]);
+        let equal = expected
+            .iter()
+            .fold(false, |equal, one| equal | equal_in_constant_time(&hash, one));
+        equal && secrets.is_some()
+    }
+
+    /// Reads them from the header or from the body, and from one of these alone.
+    pub(super) fn read(headers: &HeaderMap, form: &Form) -> Result<Self, Unauthenticated> {
         let in_body = (form.one("client_id"), form.one("client_secret"));
         let mut fields = headers.get_all(AUTHORIZATION).iter();
         let header = fields.next();

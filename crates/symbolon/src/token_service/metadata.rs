@@ -18,10 +18,12 @@ pub(super) async fn metadata(State(service): State<Arc<TokenService>>) -> Respon
         "issuer": issuer,
         "token_endpoint": format!("{base}{}", Paths::TOKEN),
         "revocation_endpoint": format!("{base}{}", Paths::REVOCATION),
+        "introspection_endpoint": format!("{base}{}", Paths::INTROSPECTION),
         "jwks_uri": format!("{base}{}", Paths::JWKS),
         "grant_types_supported": ["client_credentials"],
         "token_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": methods,
     }))
 }
 

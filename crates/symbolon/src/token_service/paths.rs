@@ -8,6 +8,8 @@ pub struct Paths {
     pub token: String,
     /// Revocation endpoint (RFC 7009 §2).
     pub revocation: String,
+    /// Introspection endpoint (RFC 7662 §2).
+    pub introspection: String,
     /// JWK Set (RFC 7517 §5).
     pub jwks: String,
     /// Authorization server metadata; its path stands before the issuer's (RFC 8414 §3.1).
@@ -19,6 +21,8 @@ impl Paths {
     pub const TOKEN: &str = "/token";
     /// Of the revocation endpoint, likewise.
     pub const REVOCATION: &str = "/revoke";
+    /// Of the introspection endpoint, likewise.
+    pub const INTROSPECTION: &str = "/introspect";
     /// Of the JWK Set, likewise.
     pub const JWKS: &str = "/jwks";
 
@@ -28,6 +32,7 @@ impl Paths {
         Self {
             token: format!("{base}{}", Self::TOKEN),
             revocation: format!("{base}{}", Self::REVOCATION),
+            introspection: format!("{base}{}", Self::INTROSPECTION),
             jwks: format!("{base}{}", Self::JWKS),
             metadata: format!("/.well-known/oauth-authorization-server{base}"),
         }
@@ -39,6 +44,7 @@ impl Paths {
         Self {
             token: none(),
             revocation: none(),
+            introspection: none(),
             jwks: none(),
             metadata: none(),
         }
@@ -46,7 +52,14 @@ impl Paths {
 
     /// Whether that is the path of one of the endpoints.
     pub fn contain(&self, path: &str) -> bool {
-        [&self.token, &self.revocation, &self.jwks, &self.metadata]
+        let Self {
+            token,
+            revocation,
+            introspection,
+            jwks,
+            metadata,
+        } = self;
+        [token, revocation, introspection, jwks, metadata]
             .into_iter()
             .any(|endpoint| endpoint == path)
     }

@@ -15,6 +15,7 @@ use crate::support::{Answer, Deployment, FakeServer, Issuer, canary, eventually,
 
 mod answers;
 mod grants;
+mod introspection;
 mod origin;
 mod requests;
 
@@ -155,6 +156,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
         profile: Profile::RFC9068,
         algorithms: vec![Algorithm::Es256],
         tokens: TokenKind::Salted,
+        introspection: None,
         max_lifetime: Duration::from_secs(3600),
         keys: keys::Source::Fetched(Location::Metadata { base: None }),
     }];
@@ -165,6 +167,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
+            introspection: Some("/introspect".into()),
         }),
         unsplittable: Unsplittable::Refuse,
         id_token: IdToken::Pass,
@@ -177,6 +180,7 @@ fn front(config: &mut Config, server: &FakeServer, change: impl FnOnce(&mut brok
     config.token_service = Some(token_service::Config {
         listen,
         source: Source::Broker(settings),
+        callers: config.token_service.take().unwrap().callers,
     });
 }
 

@@ -1,4 +1,5 @@
-//! Clients of others go the whole way: discover, get a token, call, revoke, be refused.
+//! Clients of others go the whole way: discover, get a token, call, revoke, be refused; and an API that asks about the
+//! token meanwhile.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -8,7 +9,8 @@ use symbolon_core::{Algorithm, TokenKind, base64url, random, sha256};
 
 use crate::program::SetUp;
 use crate::support::{
-    CLIENT, CLIENT_SECRET, Deployment, SCOPE, canary, file, free_port, is_there, minting, root,
+    CALLER, CLIENT, CLIENT_SECRET, Deployment, SCOPE, caller, canary, file, free_port, is_there, minting,
+    root,
 };
 
 const KINDS: [(Algorithm, TokenKind); 3] = [
@@ -65,6 +67,7 @@ async fn go_through_a_deployment(
             audiences: vec![api.clone()],
             scopes: vec![SCOPE.into()],
         }];
+        config.token_service.as_mut().unwrap().callers = vec![caller(CALLER, secret, &api, false)];
         let route = &mut config.gateway.as_mut().unwrap().routes[0];
         route.resource_server = api.parse().unwrap();
         route.audience = Some(api.clone());
@@ -80,6 +83,7 @@ async fn go_through_a_deployment(
             ("CLIENT_ID", CLIENT.into()),
             ("CLIENT_SECRET", secret.into()),
             ("SCOPE", SCOPE.into()),
+            ("CALLER_SECRET", secret.into()),
         ],
     )
     .await;
@@ -100,6 +104,7 @@ async fn go_through_the_program(tool: &Path, flow: &Path) {
             ("CLIENT_ID", set_up.client.into()),
             ("CLIENT_SECRET", set_up.secret.clone()),
             ("SCOPE", SetUp::SCOPE.into()),
+            ("CALLER_SECRET", set_up.caller_secret.clone()),
         ],
     )
     .await;
@@ -111,9 +116,13 @@ fn api() -> String {
     format!("http://127.0.0.1:{}", free_port())
 }
 
-async fn go(tool: &Path, flow: &Path, settings: [(&str, String); 6]) {
+async fn go(tool: &Path, flow: &Path, settings: [(&str, String); 7]) {
     let mut command = Command::new(tool);
-    command.arg(flow).envs(settings).stdin(Stdio::null());
+    command
+        .arg(flow)
+        .envs(settings)
+        .env("CALLER_ID", CALLER)
+        .stdin(Stdio::null());
     // This thread has the token service and the gateway to run meanwhile.
     let Output {
         status,

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde_json::json;
 use symbolon::clock::Clock as _;
 use symbolon::config::Config;
 use symbolon::keys::{self, Location};
@@ -14,7 +15,8 @@ use url::Url;
 
 use crate::servers::{API, SCOPE, access_token, refresh_token, verified};
 use crate::support::{
-    Browser, Deployment, Keycloak, Library, OauthClients, OidcProvider, canary, eventually, free_port,
+    Browser, CALLER, Deployment, Keycloak, Library, OauthClients, OidcProvider, SECRET, caller, canary,
+    eventually, free_port,
 };
 
 mod table;
@@ -31,6 +33,14 @@ struct Server {
     has_at_hash: bool,
     /// Whether it tells who a user is for a token that an API takes too.
     has_userinfo: bool,
+    /// Which client hears from it about Alice's tokens: of the JWT, if it is in that one's `aud`; else of its own refresh
+    /// token, as such a JWT is none of its business.
+    introspects: (&'static str, Of),
+}
+
+enum Of {
+    Jwt,
+    RefreshToken,
 }
 
 const KEYCLOAK: Server = Server {
@@ -39,6 +49,7 @@ const KEYCLOAK: Server = Server {
     machines: &["service", "es", "at-jwt"],
     has_at_hash: true,
     has_userinfo: true,
+    introspects: ("exchange", Of::Jwt),
 };
 
 const OIDC_PROVIDER: Server = Server {
@@ -47,6 +58,7 @@ const OIDC_PROVIDER: Server = Server {
     machines: &["service", "es"],
     has_at_hash: false,
     has_userinfo: false,
+    introspects: ("web", Of::RefreshToken),
 };
 
 #[tokio::test]
@@ -200,7 +212,7 @@ impl Fronted {
             Mode::Endpoint => table.fails(
                 column,
                 Flow::Discovery,
-                "The metadata are the server's, which knows of no broker: clients are told its three endpoints.",
+                "The metadata are the server's, which knows of no broker: clients are told its four endpoints.",
             ),
         }
 
@@ -252,6 +264,33 @@ impl Fronted {
                 "The server refuses tokens that have an audience there, and without one it gives no JWT.";
             table.fails(column, Flow::Userinfo, why);
         }
+
+        let ours = clients.confidential(CALLER);
+        let told = ours.introspect(&token).await.unwrap();
+        assert_eq!(
+            (&told["active"], &told["client_id"]),
+            (&json!(true), &json!("web"))
+        );
+        assert!(told["sub"].is_string() && told["iss"] == self.issuer);
+        assert_eq!(
+            ours.introspect(&refresh_token(&first)).await.unwrap(),
+            json!({ "active": false })
+        );
+        // The server speaks of what it has issued itself, and has never heard of an opaque token.
+        let (stranger, of) = &self.server.introspects;
+        let stranger = clients.confidential(stranger);
+        let its_own = match of {
+            Of::Jwt => self.last_jwt(),
+            Of::RefreshToken => refresh_token(&first),
+        };
+        let known = stranger.introspect(&its_own).await.unwrap();
+        assert_eq!(
+            (&known["active"], &known["client_id"]),
+            (&json!(true), &json!("web"))
+        );
+        let unknown = stranger.introspect(&token).await.unwrap();
+        assert_eq!(unknown, json!({ "active": false }));
+        table.works(column, Flow::Introspection);
 
         let second = web.refresh(&refresh_token(&first)).await;
         let next = access_token(&second);
@@ -323,15 +362,18 @@ impl Fronted {
             assert_eq!((status, received.len()), (401, before));
             return false;
         }
-        let authorization = received.last().unwrap().headers["authorization"]
-            .to_str()
-            .unwrap()
-            .to_owned();
-        let jwt = authorization.strip_prefix("Bearer ").unwrap();
-        canary(jwt);
+        let jwt = self.last_jwt();
+        canary(&jwt);
         assert_ne!(jwt, token);
-        verified(&self.issuer, jwt).await;
+        verified(&self.issuer, &jwt).await;
         true
+    }
+
+    /// The JWT that the API got last.
+    fn last_jwt(&self) -> String {
+        let received = self.deployment.api.received().pop().unwrap();
+        let authorization = received.headers["authorization"].to_str().unwrap();
+        authorization.strip_prefix("Bearer ").unwrap().to_owned()
     }
 }
 
@@ -347,6 +389,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
         profile,
         algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
         tokens: TokenKind::Salted,
+        introspection: None,
         max_lifetime: Duration::from_secs(3600),
         keys: keys::Source::Fetched(Location::Metadata {
             base: Some(reached.clone()),
@@ -360,6 +403,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             token: Some("/token".into()),
             revocation: Some("/revoke".into()),
             userinfo: Some("/userinfo".into()),
+            introspection: Some("/introspect".into()),
         }),
     };
     let listen = match public_url {
@@ -380,6 +424,7 @@ fn front(config: &mut Config, issuer: &str, at: SocketAddr, public_url: Option<&
             max_grant_lifetime: Duration::from_secs(30 * 24 * 3600),
             trusted_proxies: Vec::new(),
         }),
+        callers: vec![caller(CALLER, SECRET, API, false)],
     });
     let route = &mut config.gateway.as_mut().unwrap().routes[0];
     route.audience = Some(API.into());

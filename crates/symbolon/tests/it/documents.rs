@@ -40,6 +40,43 @@ fn the_configuration_before_an_authorization_server_is_read() {
     assert_eq!(config.issuers[0].profile, Profile::KEYCLOAK);
 }
 
+#[test]
+fn the_callers_in_the_readme_are_read() {
+    let (_, rest) = README.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let (_, rest) = README.split_once("```toml\n[[token_service.callers]]").unwrap();
+    let (callers, _) = rest.split_once("```").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["orders-api-secret", "edge-secret"] {
+        let secret = folder.path().join(name);
+        std::fs::write(&secret, symbolon_core::base64url::encode(&[7; 32])).unwrap();
+        std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let file = folder.path().join("symbolon.toml");
+    std::fs::write(&file, format!("{text}\n[[token_service.callers]]{callers}")).unwrap();
+    let callers = Config::read(&file).unwrap().token_service.unwrap().callers;
+    let jwt: Vec<_> = callers
+        .iter()
+        .map(|caller| (caller.id.as_str(), caller.jwt))
+        .collect();
+    assert_eq!(jwt, [("orders-api", false), ("edge", true)]);
+}
+
+#[test]
+fn the_configuration_of_phantom_tokens_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("gateway-secret");
+    std::fs::write(&secret, "canary-gateway-secret").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (_, rest) = README.split_once("### Phantom tokens\n").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let file = folder.path().join("symbolon.toml");
+    std::fs::write(&file, text).unwrap();
+    let config = Config::read(&file).unwrap();
+    assert!(config.issuers[0].introspection.is_some() && config.secrets.is_none());
+}
+
 /// Keys are told by the reader of the file, so a key that is not there any more is seen here.
 #[test]
 fn every_key_in_the_readme_is_there() {

@@ -166,6 +166,7 @@ fn config(issuer: &str) -> Config {
         profile: Profile::RFC9068,
         algorithms: vec![Algorithm::Es256],
         tokens: TokenKind::Salted,
+        introspection: None,
         max_lifetime: Duration::from_secs(3600),
         keys: Source::Fetched(Location::Metadata { base: None }),
     }

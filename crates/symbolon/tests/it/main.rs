@@ -13,8 +13,10 @@ mod documents;
 mod examples;
 mod flow;
 mod gateway;
+mod introspection;
 mod keys;
 mod lookup;
+mod phantom;
 mod program;
 #[cfg(feature = "redis")]
 mod redis;

@@ -634,8 +634,8 @@ async fn what_happens_is_counted_under_names_of_ours() {
         "symbolon_decisions_total{reason=\"grammar\"} 1",
         "symbolon_decisions_total{reason=\"no_token\"} 1",
         "symbolon_decisions_total{reason=\"store_unavailable\"} 1",
-        "symbolon_look_ups_total{found=\"hit\"} 2",
-        "symbolon_look_ups_total{found=\"filled\"} 4",
+        "symbolon_look_ups_total{found=\"hit\",kind=\"split\"} 2",
+        "symbolon_look_ups_total{found=\"filled\",kind=\"split\"} 4",
         "symbolon_store_seconds_count{operation=\"publish\"} 2",
         "symbolon_store_failures_total{operation=\"get\"} 1",
         "symbolon_issued_total 2",
@@ -699,7 +699,7 @@ async fn other_token(deployment: &Deployment) -> String {
     token
 }
 
-async fn operator(deployment: &Deployment, parameters: &[(&str, &str)]) -> Answer {
+pub async fn operator(deployment: &Deployment, parameters: &[(&str, &str)]) -> Answer {
     let authorization = format!("Bearer {OPERATOR}");
     post(
         deployment.admin,
@@ -738,7 +738,7 @@ async fn assert_is_refused_by_the_gateway(deployment: &Deployment, token: &str) 
 }
 
 /// All records that were appended, in order.
-async fn log(deployment: &Deployment) -> Vec<Record> {
+pub async fn log(deployment: &Deployment) -> Vec<Record> {
     let round = deployment
         .store
         .follow(Mark::default(), Duration::ZERO)
@@ -752,14 +752,14 @@ fn kinds(records: &[Record]) -> Vec<RecordType> {
 }
 
 /// A token that follows the grammar, and that nobody issued.
-fn unknown_token() -> String {
+pub fn unknown_token() -> String {
     let token = base64url::encode(&random::<64>());
     canary(&token);
     token
 }
 
 /// The JWT that the API gets for a token.
-async fn jwt_behind(deployment: &Deployment, token: &str) -> String {
+pub async fn jwt_behind(deployment: &Deployment, token: &str) -> String {
     assert_eq!(deployment.call(token).await.status, 200);
     let received = deployment.api.received().pop().unwrap();
     let authorization = received.headers["authorization"].to_str().unwrap();
@@ -768,7 +768,7 @@ async fn jwt_behind(deployment: &Deployment, token: &str) -> String {
     jwt
 }
 
-fn jti_of(jwt: &str) -> String {
+pub fn jti_of(jwt: &str) -> String {
     let payload = base64url::decode(jwt.split('.').nth(1).unwrap()).unwrap();
     let claims: serde_json::Value = serde_json::from_slice(&payload).unwrap();
     let jti = claims["jti"].as_str().unwrap().to_owned();
@@ -781,7 +781,7 @@ fn sign(deployment: &Deployment, jti: &str) -> String {
     sign_claims(deployment, &claims(deployment, jti))
 }
 
-fn claims(deployment: &Deployment, jti: &str) -> serde_json::Value {
+pub fn claims(deployment: &Deployment, jti: &str) -> serde_json::Value {
     canary(jti);
     let now = deployment.clock.now().as_secs();
     let issuer = format!("http://{}", deployment.token_service);
@@ -791,7 +791,7 @@ fn claims(deployment: &Deployment, jti: &str) -> serde_json::Value {
     })
 }
 
-fn sign_claims(deployment: &Deployment, claims: &serde_json::Value) -> String {
+pub fn sign_claims(deployment: &Deployment, claims: &serde_json::Value) -> String {
     let key = mint::key_in(deployment.data(), Algorithm::Es256).unwrap();
     let jwt = key.sign("at+jwt", claims).unwrap();
     canary(jwt.expose());
@@ -800,7 +800,7 @@ fn sign_claims(deployment: &Deployment, claims: &serde_json::Value) -> String {
 
 /// The token of a JWT; and its entry's way into the store, past the token service, as one who holds the deployment
 /// secret could send it.
-fn split<'a>(deployment: &'a Deployment, jwt: &str) -> (String, impl Future<Output = Published> + 'a) {
+pub fn split<'a>(deployment: &'a Deployment, jwt: &str) -> (String, impl Future<Output = Published> + 'a) {
     let lineage = Lineage {
         mark: Mark::EMPTY_LOG,
         ..Lineage::default()
@@ -827,7 +827,7 @@ fn split_with<'a>(
 }
 
 /// The same JWT with the other signature that verifies: (r, n - s).
-fn twin_of(jwt: &str) -> String {
+pub fn twin_of(jwt: &str) -> String {
     /// The order of P-256.
     const N: [u8; 32] = [
         0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc,

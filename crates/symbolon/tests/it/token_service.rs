@@ -25,8 +25,8 @@ use symbolon_core::{
 };
 
 use crate::support::{
-    Answer, Api, CLIENT, CLIENT_SECRET, Deployment, FaultyStore, RawConnection, SCOPE, canary, form, get,
-    minting, post, request, settings,
+    Answer, Api, CALLER, CALLER_SECRET, CLIENT, CLIENT_SECRET, Deployment, FaultyStore, RawConnection, SCOPE,
+    canary, form, get, minting, post, request, settings,
 };
 
 const OTHER_SCOPE: &str = "canary:orders.write";
@@ -781,10 +781,12 @@ async fn metadata_say_where_everything_is() {
             "issuer": issuer,
             "token_endpoint": format!("{issuer}/token"),
             "revocation_endpoint": format!("{issuer}/revoke"),
+            "introspection_endpoint": format!("{issuer}/introspect"),
             "jwks_uri": format!("{issuer}/jwks"),
             "grant_types_supported": ["client_credentials"],
             "token_endpoint_auth_methods_supported": methods,
             "revocation_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": methods,
         });
         assert_eq!(answer.json(), expected, "and no empty array");
 
@@ -792,6 +794,8 @@ async fn metadata_say_where_everything_is() {
         let token = deployment.token().await;
         let (_, claims) = seen_by_the_api(&deployment, &token).await;
         assert_eq!(claims["iss"], issuer);
+        let introspected = deployment.introspect((CALLER, CALLER_SECRET), &token).await;
+        assert_eq!(introspected.json()["iss"], issuer);
         assert_eq!(deployment.revoke(&token).await.status, 200);
         let behind = get(
             at,

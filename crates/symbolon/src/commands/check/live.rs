@@ -14,6 +14,7 @@ use symbolon::token_service::broker::{self, Mode};
 use symbolon_core::{Algorithm, JwkSet, Provenance, SkipReason, json};
 use url::Url;
 
+use super::introspection;
 use super::token::{self, Client};
 use crate::commands::{Failure, Outcome, show};
 
@@ -104,6 +105,10 @@ impl Asking<'_> {
         let base = match (&issuer.keys, broker) {
             (_, Some(broker)) => Some(Some(&broker.authorization_server)),
             (keys::Source::Fetched(Location::Metadata { base }), None) => Some(base.as_ref()),
+            // For its endpoints.
+            (keys::Source::File(_) | keys::Source::Fetched(_), None) if issuer.introspection.is_some() => {
+                Some(None)
+            }
             _ => None,
         };
         let metadata = match base {
@@ -114,6 +119,10 @@ impl Asking<'_> {
             endpoints(metadata, broker, findings);
         }
         let keys = self.keys(issuer, findings).await?;
+        // A token service of this process is asked when it runs.
+        if issuer.introspection.is_some() && issuer.keys != keys::Source::Mint {
+            introspection::check(self, issuer, findings).await?;
+        }
         Ok(Asked {
             issuer,
             metadata,
@@ -274,7 +283,7 @@ fn endpoints(metadata: &Metadata, broker: &broker::Config, findings: &mut Findin
     if let Mode::Origin { public_url } = &broker.mode {
         at_origin(metadata, public_url, findings);
     }
-    if let Some(url) = token_endpoint(metadata, broker) {
+    if let Some(url) = token_endpoint(metadata, Some(broker)) {
         findings.fine(format!("tokens are asked for at {url}"));
     }
 }
@@ -314,8 +323,9 @@ fn at_origin(metadata: &Metadata, public_url: &Url, findings: &mut Findings) {
     }
 }
 
-/// Where the token service asks for tokens.
-pub(super) fn token_endpoint(metadata: &Metadata, broker: &broker::Config) -> Option<Url> {
+/// Where tokens are asked for, by the token service if one stands before the server.
+pub(super) fn token_endpoint(metadata: &Metadata, broker: Option<&broker::Config>) -> Option<Url> {
     let url = Url::parse(metadata.text("token_endpoint")?).ok()?;
-    Some(map_to(&broker.authorization_server, &broker.issuer, &url).unwrap_or(url))
+    let mapped = broker.and_then(|broker| map_to(&broker.authorization_server, &broker.issuer, &url));
+    Some(mapped.unwrap_or(url))
 }

@@ -18,11 +18,12 @@ use symbolon::keys::Metadata;
 use symbolon::token_service::broker::{self, Mode, Unsplittable};
 use symbolon_core::json::{self, Object};
 use symbolon_core::{
-    Algorithm, IssuerPolicy, Policy, Profile, Rejection, UnverifiedJwt, VerifiedJwt, base64url,
+    Algorithm, IssuerPolicy, Policy, Profile, Rejection, TokenKind, UnverifiedJwt, VerifiedJwt, base64url,
 };
 use url::Url;
 use zeroize::Zeroizing;
 
+use super::introspection;
 use super::live::{Asked, Asking, Findings, token_endpoint};
 use crate::commands::{Failure, Outcome, input, private_text};
 
@@ -56,15 +57,18 @@ pub(super) async fn check(
         Some(file) => private_text(file)?,
         None => input()?,
     };
-    let fronted = issuers.into_iter().find(|issuer| issuer.broker.is_some());
+    let has_tokens = |issuer: &Asked<'_>| issuer.broker.is_some() || issuer.issuer.introspection.is_some();
     let Some(Asked {
         issuer,
         metadata: Some(metadata),
         keys,
-        broker: Some(broker),
-    }) = fronted
+        broker,
+    }) = issuers.into_iter().find(has_tokens)
     else {
-        findings.wrong("no token was asked for: no token service here stands before a server that answers");
+        findings.wrong(
+            "no token was asked for: no server answers that a token service here stands before, or that has phantom \
+             tokens",
+        );
         return Ok(());
     };
     let Some(url) = token_endpoint(&metadata, broker) else {
@@ -97,16 +101,11 @@ pub(super) async fn check(
         ));
         return Ok(());
     };
-    let Ok(jwt) = UnverifiedJwt::parse(Zeroizing::new(token.to_owned())) else {
-        let passes = match broker.unsplittable {
-            Unsplittable::Refuse => {
-                "it is refused; let the server issue JWTs, or write unsplittable = \"pass\""
-            }
-            Unsplittable::Pass => "it passes, and is no token at a gateway",
-        };
-        findings.wrong(format!(
-            "the client's token is no signed JWT, so it cannot be split: {passes}"
-        ));
+    let jwt = match broker {
+        Some(broker) => to_split(token, broker, findings),
+        None => introspection::jwt(asking, issuer, token, findings).await?,
+    };
+    let Some(jwt) = jwt else {
         return Ok(());
     };
     let policy = Policy::new([IssuerPolicy {
@@ -125,7 +124,10 @@ pub(super) async fn check(
     token.describe(findings);
     match policy.verify_issued(token.jwt.clone(), asking.clock.now()) {
         Ok(verified) => {
-            findings.fine("the token verifies: it would be split and published");
+            findings.fine(match broker {
+                Some(_) => "the token verifies: it would be split and published",
+                None => "the JWT that it stands for verifies: it would be forwarded",
+            });
             let routes = asking.config.gateway.iter().flat_map(|role| &role.routes);
             token.fits(&verified, routes, findings);
         }
@@ -139,13 +141,30 @@ pub(super) async fn check(
     Ok(())
 }
 
+/// The JWT that a token is, if it could be split.
+fn to_split(token: &str, broker: &broker::Config, findings: &mut Findings) -> Option<UnverifiedJwt> {
+    let jwt = UnverifiedJwt::parse(Zeroizing::new(token.to_owned())).ok();
+    if jwt.is_none() {
+        let passes = match broker.unsplittable {
+            Unsplittable::Refuse => {
+                "it is refused; let the server issue JWTs, or write unsplittable = \"pass\""
+            }
+            Unsplittable::Pass => "it passes, and is no token at a gateway",
+        };
+        findings.wrong(format!(
+            "the client's token is no signed JWT, so it cannot be split: {passes}"
+        ));
+    }
+    jwt
+}
+
 impl Client {
     fn request(
         &self,
         id: &str,
         secret: &str,
         metadata: &Metadata,
-        broker: &broker::Config,
+        broker: Option<&broker::Config>,
         url: &Url,
     ) -> Result<Request<RequestBody>, Failure> {
         let methods = metadata
@@ -179,7 +198,7 @@ impl Client {
             basic.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, basic);
         }
-        if let Mode::Origin { public_url } = &broker.mode {
+        if let Some(Mode::Origin { public_url }) = broker.map(|broker| &broker.mode) {
             // As the token service will ask: under the server's public name.
             let host = HeaderValue::from_str(public_url.authority())?;
             request.headers_mut().insert("x-forwarded-host", host.clone());
@@ -214,8 +233,12 @@ impl Token<'_> {
             None => "no typ",
         };
         let whole = self.jwt.expose().len();
+        let is = match self.issuer.tokens {
+            TokenKind::Phantom => "stands for",
+            TokenKind::Salted | TokenKind::Signature => "is",
+        };
         findings.fine(format!(
-            "the client's token is a JWT of {whole} characters, {alg}, {typ}"
+            "the client's token {is} a JWT of {whole} characters, {alg}, {typ}"
         ));
         let payload = self.part(1);
         let claims: Vec<_> = payload
@@ -243,6 +266,8 @@ impl Token<'_> {
         }
         if verified.is_of_client(self.client) {
             findings.fine("it names its client, which can revoke it");
+        } else if self.issuer.tokens == TokenKind::Phantom {
+            findings.note("it does not name the client that asked: operators cannot revoke by that");
         } else {
             let claims: Vec<_> = self.issuer.profile.client_claims.iter().collect();
             let claims = claims.join(" or ");

@@ -83,6 +83,7 @@ impl Common<'_> {
             profile: server.arguments.profile.clone(),
             algorithms: server.arguments.issuer_algorithms.clone(),
             tokens: self.arguments.kind(),
+            introspection: None,
             max_lifetime: MAX_LIFETIME,
             keys: keys::Source::Fetched(Location::Metadata { base: None }),
         };
@@ -93,6 +94,7 @@ impl Common<'_> {
                 token: Some(TOKEN.into()),
                 revocation: Some(REVOCATION.into()),
                 userinfo: Some(USERINFO.into()),
+                introspection: None,
             }),
             unsplittable: Unsplittable::Refuse,
             id_token: IdToken::Pass,
@@ -101,7 +103,11 @@ impl Common<'_> {
             trusted_proxies: Vec::new(),
         });
         let listen = loopback(self.arguments.gateway);
-        let token_service = token_service::Config { listen, source };
+        let token_service = token_service::Config {
+            listen,
+            source,
+            callers: Vec::new(),
+        };
         self.settings(issuer, token_service, server.audience(), Vec::new())
     }
 }

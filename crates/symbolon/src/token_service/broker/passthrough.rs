@@ -6,7 +6,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, LOCATION};
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use symbolon_core::{base64url, json};
 use url::Url;
 
@@ -105,11 +105,12 @@ impl Broker {
         if strict.text("issuer") != Some(self.config.issuer.as_str()) {
             return Err(refuse(&"another issuer's"));
         }
-        self.learn(&[strict]).map_err(|error| refuse(&error))?;
+        let endpoints = self.learn(&[strict]).map_err(|error| refuse(&error))?;
         let Ok(Value::Object(mut members)) = serde_json::from_slice(&text) else {
             return Err(refuse(&"no object"));
         };
         members.remove("signed_metadata");
+        name_introspection(&mut members, public_url, endpoints.introspection());
         if let Some(Value::Array(types)) = members.get_mut("response_types_supported") {
             types.retain(|response_type| !response_type.as_str().is_some_and(names_token));
         }
@@ -124,6 +125,18 @@ impl Broker {
         }
         let text = Bytes::from(Value::Object(members).to_string());
         Ok(pass_changed(Response::from_parts(parts, text)))
+    }
+}
+
+/// Names our introspection endpoint where the server names none.
+fn name_introspection(members: &mut Map<String, Value>, public_url: &Url, path: Option<&str>) {
+    let url = path.and_then(|path| public_url.join(path).ok());
+    if let (Some(url), false) = (url, members.contains_key("introspection_endpoint")) {
+        members.insert("introspection_endpoint".into(), url.as_str().into());
+        let methods = ["client_secret_basic", "client_secret_post"];
+        members
+            .entry("introspection_endpoint_auth_methods_supported")
+            .or_insert_with(|| methods.as_slice().into());
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Places {
     pub revocation: Option<String>,
     /// Where clients ask about the user.
     pub userinfo: Option<String>,
+    /// Introspection endpoint.
+    pub introspection: Option<String>,
 }
 
 impl Places {
@@ -30,6 +32,7 @@ impl Places {
             token: Some(Paths::TOKEN.into()),
             revocation: Some(Paths::REVOCATION.into()),
             userinfo: Some("/userinfo".into()),
+            introspection: Some(Paths::INTROSPECTION.into()),
         }
     }
 
@@ -43,6 +46,7 @@ impl Places {
             (&self.token, Place::Token),
             (&self.revocation, Place::Revocation),
             (&self.userinfo, Place::Userinfo),
+            (&self.introspection, Place::Introspection),
         ]
         .into_iter()
         .filter_map(|(path, place)| Some((path.as_deref()?, place)))
@@ -55,6 +59,7 @@ pub(super) enum Place {
     Token,
     Revocation,
     Userinfo,
+    Introspection,
     /// A metadata document.
     Metadata,
     /// The authorization endpoint, and where requests for it are pushed.
@@ -75,15 +80,15 @@ pub(super) struct Endpoints {
 struct Endpoint {
     path: String,
     place: Place,
-    /// Where the server itself has it.
-    url: Url,
+    /// Where the server itself has it, if it does.
+    url: Option<Url>,
 }
 
 impl Endpoints {
     /// What is known besides; of what stands at one path, what was known first.
     fn add(&mut self, other: Self) {
         for further in other.known {
-            if self.at(&further.path).is_none() {
+            if !self.known.iter().any(|known| known.path == further.path) {
                 self.known.push(further);
             }
         }
@@ -100,7 +105,19 @@ impl Endpoints {
     /// Where the server has what stands at that path.
     pub(super) fn at(&self, path: &str) -> Option<&Url> {
         let known = self.known.iter().find(|known| known.path == path);
-        known.map(|known| &known.url)
+        known.and_then(|known| known.url.as_ref())
+    }
+
+    /// Where introspection stands: where the server has it, else where it is beside it.
+    pub(super) fn introspection(&self) -> Option<&str> {
+        let here = self
+            .known
+            .iter()
+            .filter(|known| known.place == Place::Introspection);
+        let first = here.clone().find(|known| known.url.is_some());
+        first
+            .or_else(|| here.clone().next())
+            .map(|known| known.path.as_str())
     }
 }
 
@@ -113,13 +130,16 @@ pub struct Mismatch {
 }
 
 /// The members of the metadata that name what is acted upon.
-const ENDPOINTS: [(&str, Place); 5] = [
+const ENDPOINTS: [(&str, Place); 6] = [
+    INTROSPECTION,
     ("token_endpoint", Place::Token),
     ("revocation_endpoint", Place::Revocation),
     ("userinfo_endpoint", Place::Userinfo),
     ("authorization_endpoint", Place::Authorization),
     ("pushed_authorization_request_endpoint", Place::Authorization),
 ];
+/// Servers have this one for others than clients, and so perhaps elsewhere.
+const INTROSPECTION: (&str, Place) = ("introspection_endpoint", Place::Introspection);
 
 impl Broker {
     /// Holds what the server says of itself against the settings (BR-06). A server that does not answer says nothing.
@@ -139,7 +159,10 @@ impl Broker {
             return Ok(());
         };
         // What clients find in the metadata and have to find here.
-        for member in ["issuer"].into_iter().chain(ENDPOINTS.map(|(member, _)| member)) {
+        let of_clients = ENDPOINTS
+            .into_iter()
+            .filter(|endpoint| *endpoint != INTROSPECTION);
+        for member in ["issuer"].into_iter().chain(of_clients.map(|(member, _)| member)) {
             let Some(url) = metadata.text(member) else {
                 continue;
             };
@@ -182,6 +205,12 @@ impl Broker {
         }
         if let Some(known) = &known {
             learnt.add(Endpoints::clone(known));
+        }
+        // What the server does not have is ours alone.
+        if learnt.introspection().is_none() && matches!(self.config.mode, Mode::Origin { .. }) {
+            learnt.add(self.own_introspection()?);
+        }
+        if let Some(known) = &known {
             if **known == learnt {
                 return Ok(known.clone());
             }
@@ -224,11 +253,13 @@ impl Broker {
         for (path, place) in places.named() {
             let member = ENDPOINTS.iter().find(|(_, named)| *named == place);
             let url = member.and_then(|(member, _)| Url::parse(metadata.text(member)?).ok());
-            if let Some(url) = url {
+            let url = url.map(|url| self.reached(url)).transpose()?;
+            // Callers of ours need no server to ask.
+            if url.is_some() || place == Place::Introspection {
                 known.push(Endpoint {
                     path: path.to_owned(),
                     place,
-                    url: self.reached(url)?,
+                    url,
                 });
             }
         }
@@ -260,10 +291,24 @@ impl Broker {
             Ok(Endpoint {
                 path: url.path().to_owned(),
                 place,
-                url: self.reached(url)?,
+                url: Some(self.reached(url)?),
             })
         });
         known.collect()
+    }
+
+    /// An introspection endpoint that the server does not have, below the issuer.
+    fn own_introspection(&self) -> Result<Endpoints, FetchError> {
+        let issuer = Url::parse(&self.config.issuer).map_err(FetchError::new)?;
+        let known = vec![Endpoint {
+            path: Paths::of(&issuer).introspection,
+            place: Place::Introspection,
+            url: None,
+        }];
+        Ok(Endpoints {
+            known,
+            has_front_channel: false,
+        })
     }
 
     /// Where the server is asked for what has that URL in public. Clients' secrets go there: over TLS, unless it is

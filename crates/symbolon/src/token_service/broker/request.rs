@@ -184,7 +184,7 @@ fn halves(pair: &[u8]) -> (&[u8], &[u8]) {
     equals.map_or((pair, &[]), |at| (&pair[..at], &pair[at + 1..]))
 }
 
-fn client_of_basic(field: &str) -> Option<String> {
+pub(super) fn client_of_basic(field: &str) -> Option<String> {
     let (scheme, value) = field.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

@@ -309,6 +309,7 @@ mod tests {
                 profile: Profile::RFC9068,
                 algorithms: vec![ALGORITHM],
                 tokens: TokenKind::Salted,
+                introspection: None,
                 max_lifetime: LIFETIME,
                 keys: keys::Source::Mint,
             };

@@ -19,6 +19,7 @@ pub enum Flow {
     Reuse,
     Device,
     Userinfo,
+    Introspection,
     RevokedAccessToken,
     RevokedRefreshToken,
     NewKey,
@@ -49,7 +50,7 @@ enum Cell {
 }
 
 impl Flow {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Discovery,
         Self::ClientCredentials,
         Self::Code,
@@ -58,6 +59,7 @@ impl Flow {
         Self::Reuse,
         Self::Device,
         Self::Userinfo,
+        Self::Introspection,
         Self::RevokedAccessToken,
         Self::RevokedRefreshToken,
         Self::NewKey,
@@ -74,6 +76,9 @@ impl Flow {
             Self::Reuse => "a refresh token used again ends its grant",
             Self::Device => "device",
             Self::Userinfo => "userinfo",
+            Self::Introspection => {
+                "introspection: a caller of ours hears the claims, a client of the server's what that says"
+            }
             Self::RevokedAccessToken => "revocation of an access token; not of another client's",
             Self::RevokedRefreshToken => "revocation of a refresh token ends its access tokens",
             Self::NewKey => "a new key at the server",

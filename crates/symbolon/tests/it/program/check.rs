@@ -130,13 +130,45 @@ fn check_says_what_a_right_file_is_and_what_to_think_of() {
     let said = check(&endpoint);
     for said_of in [
         "token service (broker, endpoint), gateway with 1 route, admin\n",
-        "note   with mode = \"endpoint\", authorization, introspection and logout stay at the authorization server",
+        "note   with mode = \"endpoint\", authorization and logout stay at the authorization server",
         "note   ID tokens are left out",
         "note   the gateway believes everybody's X-Forwarded-*",
         "note   route api.example.com/orders has no `audience`",
         "note   route api.example.com/orders: JWTs go to http://orders:3000/ in clear",
     ] {
         assert!(said.contains(said_of), "{said}");
+    }
+}
+
+// IN-00, IN-07
+#[test]
+fn check_says_what_each_caller_may_hear() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("caller-secret");
+    fs::write(&secret, "canary-caller-secret-0123456789-abcdef").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    canary("canary-caller-secret-0123456789-abcdef");
+    let caller = |id: &str, jwt: bool| {
+        format!(
+            "[[token_service.callers]]\nid = \"{id}\"\nsecret = {{ file = \"caller-secret\" }}\n\
+             audiences = [\"a\", \"b\"]\njwt = {jwt}\n"
+        )
+    };
+    let text = format!(
+        "[[issuers]]\nissuer = \"https://id.example.com\"\nalgorithms = [\"ES256\"]\ntokens = \"salted\"\n\
+         [token_service]\nmode = \"mint\"\nlisten = \"127.0.0.1:4601\"\nissuer = \"https://id.example.com\"\n\
+         {}{}[gateway]\nlisten = \"127.0.0.1:4600\"\n",
+        caller("orders-api", false),
+        caller("edge", true)
+    );
+    let file = folder.path().join("symbolon.toml");
+    fs::write(&file, text).unwrap();
+    let said = success(&Program::run(&["check", "--config", file.to_str().unwrap()], ""));
+    for may in [
+        "\ncaller orders-api\n       hears the claims of tokens for a, b\n",
+        "\ncaller edge\n       hears the claims of tokens for a, b, and has their JWTs\n",
+    ] {
+        assert!(said.contains(may), "{said}");
     }
 }
 
@@ -358,6 +390,136 @@ async fn check_live_says_why_there_is_no_token_to_look_at() {
         "app",
     ];
     assert_eq!(Program::run(&without_live, "").status.code(), Some(2));
+}
+
+/// A file for a gateway of that server's phantom tokens.
+fn phantom_text(server: &FakeServer, checked: &Checked, further: &str) -> String {
+    let (issuer, api) = (server.issuer(), &checked.api);
+    fs::write(
+        checked.folder.path().join("gateway-secret"),
+        "canary-gateway-secret",
+    )
+    .unwrap();
+    let secret = checked.folder.path().join("gateway-secret");
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o600)).unwrap();
+    format!(
+        "[[issuers]]\nissuer = \"{issuer}\"\nalgorithms = [\"ES256\"]\ntokens = \"phantom\"\n\
+         introspection = {{ client_id = \"gw\", client_secret = {{ file = \"gateway-secret\" }} }}\n{further}\n\
+         [gateway]\nlisten = \"127.0.0.1:4600\"\n\
+         [[gateway.routes]]\npath = \"/\"\naudience = \"api\"\nscopes = [\"orders:read\"]\n\
+         resource_server = \"{api}\"\n"
+    )
+}
+
+// Issue 6
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_whether_phantom_tokens_are_introspected() {
+    canary("canary-gateway-secret");
+    let server = FakeServer::start().await;
+    let checked = Checked::new(&server);
+    let text = phantom_text(&server, &checked, "");
+    let said = failure_said(&checked.live(&text, &[], ""));
+    let wrong = "where to ask is not known: the metadata name no introspection_endpoint; see that it answers this \
+                 machine, and `endpoint`";
+    assert!(said.contains(wrong), "{said}");
+
+    server.names(
+        "introspection_endpoint",
+        json!(format!("{}/introspect", server.issuer())),
+    );
+    let json_type = [("content-type", "application/json")];
+    server.introspects(200, &json_type, r#"{"active":false}"#);
+    let said = success(&checked.live(&text, &[], ""));
+    let fine = format!("fine   {} introspects tokens for the gateway", server.issuer());
+    assert!(said.lines().any(|line| line == fine), "{said}");
+    let asked = server.asked().pop().unwrap();
+    assert_eq!(
+        asked.headers["authorization"],
+        "Basic Z3c6Y2FuYXJ5LWdhdGV3YXktc2VjcmV0"
+    );
+
+    for (status, body, said_of) in [
+        (
+            401,
+            "{}",
+            "the server answered 401; see `client_id` and `client_secret`",
+        ),
+        (
+            403,
+            "{}",
+            "the server answered 403; see that the gateway's client may introspect",
+        ),
+        (
+            404,
+            "",
+            "the server answered 404; see that it answers this machine, and `endpoint`",
+        ),
+        (
+            200,
+            r#"{"active":true,"jwt":"a.b.c"}"#,
+            "a token that nobody was given",
+        ),
+        (200, "no", "its answer is no strict JSON; see `endpoint`"),
+    ] {
+        server.introspects(status, &json_type, body);
+        let said = failure_said(&checked.live(&text, &[], ""));
+        assert!(said.contains(said_of), "{said_of}\n{said}");
+    }
+}
+
+// Issue 6: what to switch on
+#[tokio::test(flavor = "multi_thread")]
+async fn check_live_says_why_no_jwt_is_behind_a_phantom_token() {
+    let server = FakeServer::start().await;
+    let checked = Checked::new(&server);
+    let endpoint = format!("{}/introspect", server.issuer());
+    server.names("introspection_endpoint", json!(endpoint));
+    let token = json!({ "access_token": "canary-opaque-token", "token_type": "Bearer" });
+    let json_type = [("content-type", "application/json")];
+    server.answers(StatusCode::OK, &json_type, token.to_string());
+    let client = ["--client-id", "app"];
+    let live = |further: &str| {
+        let text = phantom_text(&server, &checked, further);
+        let output = checked.live(&text, &client, "canary-client-secret\n");
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!said.contains("canary"), "{said}");
+        said
+    };
+    server.introspects(200, &json_type, r#"{"active":false}"#);
+    let said = live("");
+    assert!(said.contains("may introspect other clients' tokens"), "{said}");
+    let said = live("profile = \"keycloak\"");
+    assert!(
+        said.contains("put the gateway's client into the token's audience"),
+        "{said}"
+    );
+
+    server.introspects(200, &json_type, r#"{"active":true,"sub":"canary-subject-81"}"#);
+    let said = live("");
+    assert!(
+        said.contains("such a server has nothing to forward: let it issue JWTs"),
+        "{said}"
+    );
+    let said = live("profile = \"keycloak\"");
+    let attribute = "(attribute client.introspection.response.allow.jwt.claim.enabled)";
+    assert!(said.contains(attribute), "{said}");
+
+    let jwt = server.jwt(&json!({ "aud": "api", "scope": "orders:read" }));
+    server.introspects(200, &[("content-type", "application/jwt")], jwt.as_str());
+    let said = live("");
+    for line in [
+        "the client's token stands for a JWT of",
+        "the JWT that it stands for verifies: it would be forwarded",
+        "route / takes it, with ",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+}
+
+/// What a command that failed has shown.
+fn failure_said(output: &std::process::Output) -> String {
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 /// What a command that failed says last.

@@ -32,6 +32,7 @@ async fn dev_shows_one_tokens_way_with_values_that_fit() {
         assert_eq!(shown.signature, signature, "2: what it was split into");
         match kind {
             TokenKind::Signature => assert_eq!(shown.token, signature),
+            TokenKind::Phantom => unreachable!("it is not split"),
             TokenKind::Salted => {
                 let salt = shown
                     .token
@@ -74,8 +75,10 @@ async fn dev_shows_one_tokens_way_with_values_that_fit() {
 
 #[tokio::test]
 async fn the_curl_lines_that_dev_prints_work_as_they_stand() {
-    for kind in [TokenKind::Signature, TokenKind::Salted] {
+    for kind in [TokenKind::Signature, TokenKind::Salted, TokenKind::Phantom] {
         let dev = Dev::start(kind).await;
+        let is_phantom = dev.shown.contains("a token that has nothing of the JWT in it");
+        assert_eq!(is_phantom, kind == TokenKind::Phantom);
         let lines: Vec<_> = dev
             .shown
             .lines()
@@ -274,9 +277,12 @@ fn dev_arguments([token_service, gateway, api, admin]: [u16; 4], kind: TokenKind
     ] {
         arguments.extend([option.to_owned(), port.to_string()]);
     }
-    if kind == TokenKind::Salted {
-        arguments.push("--salted".to_owned());
-    }
+    let flag = match kind {
+        TokenKind::Signature => None,
+        TokenKind::Salted => Some("--salted"),
+        TokenKind::Phantom => Some("--phantom"),
+    };
+    arguments.extend(flag.map(str::to_owned));
     arguments
 }
 

@@ -167,7 +167,7 @@ async fn every_mistake_in_the_file_is_told_at_once_with_its_place() {
     );
     assert_eq!(
         files_in(set_up.folder.path()),
-        ["admin-token", "symbolon.toml"],
+        ["admin-token", "caller-secret", "symbolon.toml"],
         "nothing was begun"
     );
 
@@ -224,6 +224,8 @@ pub struct SetUp {
     admin: SocketAddr,
     pub client: &'static str,
     pub secret: String,
+    /// Of who may ask what tokens say.
+    pub caller_secret: String,
 }
 
 impl SetUp {
@@ -241,12 +243,15 @@ impl SetUp {
         let client = "canary-billing-client";
         let secret = base64url::encode(&random::<32>());
         let operator = base64url::encode(&random::<32>());
-        for known in [client, &secret, &operator, Self::SCOPE] {
+        let caller_secret = base64url::encode(&random::<32>());
+        for known in [client, &secret, &operator, &caller_secret, Self::SCOPE] {
             canary(known);
         }
-        let token_file = folder.path().join("admin-token");
-        fs::write(&token_file, format!("{operator}\n")).unwrap();
-        fs::set_permissions(&token_file, fs::Permissions::from_mode(0o600)).unwrap();
+        for (name, secret) in [("admin-token", &operator), ("caller-secret", &caller_secret)] {
+            let file = folder.path().join(name);
+            fs::write(&file, format!("{secret}\n")).unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        }
         let hash = base64url::encode(&sha256(secret.as_bytes()));
         let text = format!(
             r#"
@@ -274,6 +279,11 @@ secret_sha256 = "{hash}"
 audiences = ["{api}"]
 scopes = ["canary:orders.read"]
 
+[[token_service.callers]]
+id = "orders-api"
+secret = {{ file = "caller-secret" }}
+audiences = ["{api}"]
+
 [gateway]
 listen = "{gateway}"
 
@@ -298,6 +308,7 @@ token = {{ file = "admin-token" }}
             admin,
             client,
             secret,
+            caller_secret,
         }
     }
 

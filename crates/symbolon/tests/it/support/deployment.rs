@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use symbolon::clock::ManualClock;
 use symbolon::config::Config;
 use symbolon::process::Process;
-use symbolon::store::{Begun, EntryStore, LedgerKey, MemoryStore, Published, Round, StoreError};
+use symbolon::store::{Begun, EntryStore, Epoch, LedgerKey, MemoryStore, Published, Round, StoreError};
+use symbolon::token_service::introspection::Caller;
 use symbolon::token_service::{Client, Paths, Source, mint};
 use symbolon::{admin, gateway, keys, l1, revocations, store, telemetry, token_service};
 use symbolon_core::{
@@ -27,6 +28,14 @@ pub const CLIENT: &str = "canary-client-7f3a";
 pub const CLIENT_SECRET: &str = "canary secret+/%=: 51c9d2";
 /// What its tokens allow.
 pub const SCOPE: &str = "canary:orders.read";
+/// Who may ask what tokens for the API say.
+pub const CALLER: &str = "orders-api";
+/// Its secret.
+pub const CALLER_SECRET: &str = "canary caller secret+/%=: 0e5f";
+/// Who may have their JWTs besides.
+pub const EDGE: &str = "edge";
+/// Its secret.
+pub const EDGE_SECRET: &str = "canary-edge-secret-41b7d0a95c";
 /// The operators' token.
 pub const OPERATOR: &str = "canary-operator-0123456789abcdefghijklmnopqrstuvwxyz";
 
@@ -62,7 +71,7 @@ impl Deployment {
 
     async fn start_on(store_down: bool, change: impl FnOnce(&mut Config)) -> Self {
         output::log();
-        for secret in [CLIENT, CLIENT_SECRET, SCOPE, OPERATOR] {
+        for secret in [CLIENT, CLIENT_SECRET, CALLER_SECRET, EDGE_SECRET, SCOPE, OPERATOR] {
             canary(secret);
         }
         let api = Api::start().await;
@@ -81,6 +90,7 @@ impl Deployment {
         let process = Process::start(config, store.clone(), clock.clone())
             .await
             .unwrap();
+        canary(&process.secrets.newest().fallback());
         let deployment = Self {
             token_service: process.token_service.unwrap(),
             gateway: process.gateway.unwrap(),
@@ -173,6 +183,26 @@ impl Deployment {
         .await
     }
 
+    /// Asks what a token says.
+    pub async fn introspect(&self, (id, secret): (&str, &str), token: &str) -> Answer {
+        self.introspect_as((id, secret), token, &[]).await
+    }
+
+    /// The same with further fields.
+    pub async fn introspect_as(
+        &self,
+        (id, secret): (&str, &str),
+        token: &str,
+        fields: &[(&str, &str)],
+    ) -> Answer {
+        let parameters = [("client_id", id), ("client_secret", secret), ("token", token)];
+        let path = match &self.paths.introspection {
+            none if none.is_empty() => Paths::INTROSPECTION,
+            path => path,
+        };
+        post(self.token_service, path, fields, &form(&parameters)).await
+    }
+
     /// The JWK Set that it publishes.
     pub async fn jwks(&self) -> serde_json::Value {
         get(self.token_service, &self.paths.jwks, &[]).await.json()
@@ -199,6 +229,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
+            introspection: None,
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::Mint,
         }],
@@ -214,6 +245,10 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
                     scopes: vec![SCOPE.into(), "canary:orders.write".into()],
                 }],
             }),
+            callers: vec![
+                caller(CALLER, CALLER_SECRET, &api.url(), false),
+                caller(EDGE, EDGE_SECRET, &api.url(), true),
+            ],
         }),
         gateway: Some(gateway::Config {
             listen,
@@ -221,6 +256,7 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             trusted_proxies: Vec::new(),
             strip: Vec::new(),
             max_connections: 1_000,
+            fallback: None,
             routes: vec![route(api, "/")],
         }),
         admin: Some(admin::Config {
@@ -228,6 +264,16 @@ pub fn settings(api: &Api, data: &std::path::Path) -> Config {
             token: Some(admin::Token(OPERATOR.to_owned().into())),
         }),
         log: telemetry::Format::Text,
+    }
+}
+
+/// Who may ask what tokens for that audience say.
+pub fn caller(id: &str, secret: &str, audience: &str, jwt: bool) -> Caller {
+    Caller {
+        id: id.into(),
+        secret_sha256: sha256(secret.as_bytes()),
+        audiences: vec![audience.into()],
+        jwt,
     }
 }
 
@@ -246,6 +292,7 @@ pub fn route(api: &Api, path: &str) -> gateway::Route {
         path: path.into(),
         resource_server: api.url().parse().unwrap(),
         ca: None,
+        issuers: Vec::new(),
         audience: Some(api.url()),
         scopes: vec![SCOPE.into()],
         max_authorization: 8_000,
@@ -267,9 +314,9 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// The memory store, made to fail, and made to wait.
+/// A store, made to fail, and made to wait.
 pub struct FaultyStore {
-    inner: MemoryStore,
+    inner: Arc<dyn EntryStore>,
     down: AtomicBool,
     publishes_held: watch::Sender<bool>,
     publish_waits: Notify,
@@ -278,13 +325,19 @@ pub struct FaultyStore {
     looks_held: watch::Sender<bool>,
     look_waits: Notify,
     time: Mutex<Option<UnixTime>>,
+    lost: Mutex<Option<Mark>>,
 }
 
 impl FaultyStore {
-    /// An empty one that works.
+    /// An empty one in memory, that works.
     pub fn new(clock: Arc<ManualClock>) -> Self {
+        Self::before(Arc::new(MemoryStore::new(clock, 64 * 1024 * 1024)))
+    }
+
+    /// Somebody's way to that store, which can fail alone.
+    pub fn before(store: Arc<dyn EntryStore>) -> Self {
         Self {
-            inner: MemoryStore::new(clock, 64 * 1024 * 1024),
+            inner: store,
             down: AtomicBool::new(false),
             publishes_held: watch::Sender::new(false),
             publish_waits: Notify::new(),
@@ -293,7 +346,14 @@ impl FaultyStore {
             looks_held: watch::Sender::new(false),
             look_waits: Notify::new(),
             time: Mutex::default(),
+            lost: Mutex::default(),
         }
+    }
+
+    /// Loses all of its log so far, as in a failover to a node that had none of it.
+    pub async fn lose_log(&self) {
+        let last = self.inner.begin(None).await.unwrap().mark;
+        *self.lost.lock().unwrap() = Some(last);
     }
 
     /// Keeps back what it answers when it is asked for an entry, or lets those answers go and those that come.
@@ -336,11 +396,11 @@ impl FaultyStore {
         self.publishes_failed.load(Ordering::SeqCst)
     }
 
-    fn up(&self) -> Result<&MemoryStore, StoreError> {
+    fn up(&self) -> Result<&dyn EntryStore, StoreError> {
         if self.down.load(Ordering::SeqCst) {
             Err(StoreError::Unavailable("a test took it down"))
         } else {
-            Ok(&self.inner)
+            Ok(&*self.inner)
         }
     }
 }
@@ -398,7 +458,16 @@ impl EntryStore for FaultyStore {
     }
 
     async fn follow(&self, after: Mark, wait: Duration) -> Result<Round, StoreError> {
-        self.up()?.follow(after, wait).await
+        let lost = *self.lost.lock().unwrap();
+        let store = self.up()?;
+        let Some(lost) = lost else {
+            return store.follow(after, wait).await;
+        };
+        let round = store.follow(after.max(lost), wait).await?;
+        Ok(Round {
+            epoch: Epoch([0xff; 16]),
+            ..round
+        })
     }
 
     async fn time(&self) -> Result<Option<UnixTime>, StoreError> {

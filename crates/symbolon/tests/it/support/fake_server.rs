@@ -33,6 +33,7 @@ struct Answers {
     /// The next ones, and then the last of them for ever.
     token: VecDeque<(StatusCode, Fields, Vec<u8>)>,
     revocation: Option<(StatusCode, String)>,
+    introspection: Option<(StatusCode, Fields, Vec<u8>)>,
     /// Of documents whose path has that in it.
     metadata: Vec<(String, String, Value)>,
     is_broken: bool,
@@ -121,6 +122,23 @@ impl FakeServer {
     /// What the revocation endpoint answers from now on.
     pub fn revocation_answers(&self, status: StatusCode, body: &str) {
         self.state.lock().unwrap().revocation = Some((status, body.to_owned()));
+    }
+
+    /// What the introspection endpoint answers from now on.
+    pub fn introspects(&self, status: u16, fields: &[(&str, &str)], body: impl Into<Vec<u8>>) {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let fields = fields.iter().map(own).collect();
+        let status = StatusCode::from_u16(status).unwrap();
+        self.state.lock().unwrap().introspection = Some((status, fields, body.into()));
+    }
+
+    /// How often it was asked about a token.
+    pub fn introspected(&self) -> usize {
+        let asked = self.asked();
+        asked
+            .iter()
+            .filter(|asked| asked.path.ends_with("/introspect"))
+            .count()
     }
 
     /// What its metadata say of a member from now on.
@@ -217,6 +235,19 @@ async fn answer(State(server): State<FakeServer>, request: Request<Body>) -> Res
                 .header("access-control-allow-origin", "https://app.example")
                 .body(Body::from(body))
                 .unwrap()
+        }
+        "introspect" => {
+            let (status, fields, body) = state.introspection.clone().unwrap_or_else(|| {
+                let fields = [("content-type", "application/json"), ("etag", "\"1\"")];
+                let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned()));
+                let body = br#"{ "active":true,"said_by":"the server" }"#;
+                (StatusCode::OK, fields.to_vec(), body.to_vec())
+            });
+            let builder = Response::builder().status(status);
+            let builder = fields
+                .iter()
+                .fold(builder, |builder, (name, value)| builder.header(name, value));
+            builder.body(Body::from(body)).unwrap()
         }
         "userinfo" => json(json!({ "sub": "canary-subject-81" })),
         "auth" => Response::builder()

@@ -14,7 +14,7 @@ use symbolon::shared::Shared;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{Deployment, Message, RawConnection, Upstream};
+use super::{Deployment, FaultyStore, Message, RawConnection, Upstream};
 
 impl Deployment {
     /// Starts it with that resource server.
@@ -51,6 +51,18 @@ impl Deployment {
         issuers: Arc<Issuers>,
         limits: Limits,
     ) -> Second {
+        self.gateway_before(self.store.clone(), settings, issuers, limits)
+            .await
+    }
+
+    /// The same, with a way of its own to the store.
+    pub async fn gateway_before(
+        &self,
+        store: Arc<FaultyStore>,
+        settings: gateway::Config,
+        issuers: Arc<Issuers>,
+        limits: Limits,
+    ) -> Second {
         let config = revocations::Config {
             max_bytes: 1024 * 1024,
             detect: Duration::from_secs(2),
@@ -58,12 +70,13 @@ impl Deployment {
         };
         let shared = Shared::new(
             issuers,
-            self.store.clone(),
+            store,
             config,
             self.process.secrets.clone(),
             self.clock.clone(),
         );
         let resolver = Resolver::new(l1::Config::DEFAULT, &shared);
+        let resolver = resolver.asking(settings.fallback.as_ref(), &shared).unwrap();
         let gateway = Gateway::new(settings, Arc::new(resolver)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

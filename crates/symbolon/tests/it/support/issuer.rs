@@ -47,6 +47,7 @@ impl Issuer {
             profile: Profile::RFC9068,
             algorithms: vec![Algorithm::Es256],
             tokens: TokenKind::Signature,
+            introspection: None,
             max_lifetime: Duration::from_secs(3600),
             keys: keys::Source::File(self.jwks()),
         }

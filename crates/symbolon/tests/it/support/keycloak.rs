@@ -183,6 +183,15 @@ impl Realm<'_> {
         self.admin(Method::PUT, &path, &json!({ "enabled": false })).await;
     }
 
+    /// Changes one of a client's settings.
+    pub async fn set_attribute(&self, id: &str, name: &str, value: &str) {
+        let path = format!("/clients?clientId={id}");
+        let mut client = self.admin(Method::GET, &path, &Value::Null).await.json()[0].take();
+        let path = format!("/clients/{}", client["id"].as_str().unwrap());
+        client["attributes"][name] = json!(value);
+        self.admin(Method::PUT, &path, &client).await;
+    }
+
     /// Ends all of a user's sessions.
     pub async fn sign_out(&self, user: &str) {
         let path = format!("/users?username={user}&exact=true");

@@ -13,7 +13,8 @@ use url::Url;
 use super::foreign::{Puppet, is_there, root};
 use super::{Browser, canary, form, free_port, output};
 
-const SECRET: &str = "canary-client-secret-8d07";
+/// Of every client that has one.
+pub const SECRET: &str = "canary-client-secret-8d07";
 
 /// What does a client's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +63,7 @@ enum Act<'a> {
     Refresh { token: &'a str },
     Revoke { token: &'a str },
     Userinfo { token: &'a str },
+    Introspect { token: &'a str },
 }
 
 impl Library {
@@ -105,6 +107,7 @@ impl OauthClients {
                     "token_endpoint": format!("http://{at}/token"),
                     "revocation_endpoint": format!("http://{at}/revoke"),
                     "userinfo_endpoint": format!("http://{at}/userinfo"),
+                    "introspection_endpoint": format!("http://{at}/introspect"),
                 })
             },
         );
@@ -193,6 +196,11 @@ impl OauthClient {
         self.does(Act::Userinfo { token }).await
     }
 
+    /// Asks what a token says.
+    pub async fn introspect(&self, token: &str) -> Told {
+        self.does(Act::Introspect { token }).await
+    }
+
     /// Asks for a token, in whatever way these parameters say. Curl alone does.
     pub async fn token(&self, parameters: &[(&str, &str)]) -> Told {
         let By::Curl(curl) = &*self.by else {
@@ -227,6 +235,7 @@ impl Act<'_> {
             Self::Refresh { token } => json!({ "act": "refresh", "token": token }),
             Self::Revoke { token } => json!({ "act": "revoke", "token": token }),
             Self::Userinfo { token } => json!({ "act": "userinfo", "token": token }),
+            Self::Introspect { token } => json!({ "act": "introspect", "token": token }),
         };
         told["client"] = client;
         told
@@ -315,6 +324,10 @@ impl Curl {
             }
             Act::Revoke { token } => {
                 self.post(client, "revocation_endpoint", &[("token", token)])
+                    .await
+            }
+            Act::Introspect { token } => {
+                self.post(client, "introspection_endpoint", &[("token", token)])
                     .await
             }
             Act::Userinfo { token } => {
