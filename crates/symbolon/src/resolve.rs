@@ -158,7 +158,7 @@ impl Resolver {
     /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
     pub async fn resolve_in(&self, token: &OpaqueToken, scope: &Scope) -> Result<AcceptedJwt, Unresolved> {
         let answer = self.decide(token, scope).await;
-        if let Err(Unresolved::Invalid(Invalid::Revoked(_) | Invalid::Inactive)) = &answer {
+        if let Err(Unresolved::Invalid(Invalid::Revoked(_))) = &answer {
             self.note_refusal(token.entry_key());
         }
         answer
