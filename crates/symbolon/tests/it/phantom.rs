@@ -337,6 +337,26 @@ async fn a_jwt_that_does_not_verify_is_not_forwarded() {
     assert_eq!(phantom.call(PHANTOM).await.status, 403);
 }
 
+// GW-07, finding 1: a server that signs the JWT anew, as Keycloak does, takes that for a token too
+#[tokio::test]
+async fn the_jwt_that_an_api_was_given_is_no_token() {
+    let phantom = Phantom::start().await;
+    let jwt = phantom.gives(&json!({}));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    for _ in 0..2 {
+        let answer = phantom.call(&jwt).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (401, "invalid_token")
+        );
+    }
+    assert_eq!(phantom.deployment.api.received().len(), 1);
+    // One that says less than the API has to hear is a token as any other.
+    let light = phantom.server.jwt(&json!({ "scope": SCOPE }));
+    assert_eq!(phantom.call(&light).await.status, 200);
+    assert_eq!(phantom.forwarded(), jwt);
+}
+
 // Issue 6: the kind of T is the `tokens` of the issuer in the JWT
 #[tokio::test]
 async fn the_kind_of_token_is_that_of_its_issuer() {
