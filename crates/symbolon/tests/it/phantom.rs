@@ -209,6 +209,38 @@ async fn where_to_ask_is_in_the_issuers_metadata() {
     assert_eq!(phantom.call(PHANTOM).await.status, 503, "the metadata name none");
 }
 
+#[tokio::test]
+async fn where_to_ask_is_known_while_the_metadata_are_away() {
+    let phantom = Phantom::start_with(|config| asking(config).endpoint = None).await;
+    let names = |path: &str| {
+        let endpoint = format!("{}{path}/introspect", phantom.server.issuer());
+        phantom.server.names("introspection_endpoint", json!(endpoint));
+    };
+    names("/oauth");
+    let now = symbolon::clock::Clock::now(&*phantom.deployment.clock).as_secs();
+    phantom.gives(&json!({ "exp": now + 3000 }));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    phantom.server.set_broken(true);
+    for _ in 0..2 {
+        phantom.deployment.clock.advance(Duration::from_secs(600));
+        assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    }
+    phantom.server.set_broken(false);
+    names("/other");
+    phantom.deployment.clock.advance(Duration::from_secs(600));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    let asked = phantom.server.asked();
+    let paths: Vec<_> = asked.iter().map(|asked| &*asked.path).collect();
+    let [first, again @ .., last] = &paths[..] else {
+        panic!("{paths:?}")
+    };
+    assert_eq!(
+        (*first, *last),
+        ("/realms/acme/oauth/introspect", "/realms/acme/other/introspect")
+    );
+    assert_eq!(again, [*first, *first]);
+}
+
 // IN-08
 #[tokio::test]
 async fn an_answer_is_good_for_max_age_and_no_longer() {
