@@ -205,8 +205,10 @@ impl Kind {
         let paths = Paths::of(&self.issuer.parse().unwrap());
         let request = Request::builder().uri(self.url(&paths.jwks).as_str());
         let request = request.body(RequestBody::empty()).unwrap();
-        let response = self.http.forward(request, TIMEOUT).await.unwrap();
-        let jwks = http::read(axum::body::Body::new(response.into_body()), 1 << 20)
+        // Connections are the runtime's on which they were made.
+        let http = Forwarder::new(&Roots::None).unwrap();
+        let response = http.forward(request, TIMEOUT).await.unwrap();
+        let jwks = symbolon::http::read(axum::body::Body::new(response.into_body()), 1 << 20)
             .await
             .unwrap();
         let mut config = self.issuer(tokens, Source::File("jwks.json".into()));
