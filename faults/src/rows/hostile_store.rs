@@ -271,7 +271,7 @@ async fn name_one(
     let mut refused = true;
     for (gateway, client) in gateways.iter_mut().enumerate() {
         let mut answer = Answer::None("not asked");
-        for _ in 0..1_000 {
+        for _ in 0..6_000 {
             answer = world.use_token(client, gateway, token).await;
             if answer.is(401) {
                 break;

@@ -95,7 +95,7 @@ async fn run(scene: Scene) -> Measured {
     );
     let unanswered = |is: fn(What) -> bool| {
         let cut = |answer| matches!(answer, Answer::None(_));
-        let events = events.iter().filter(|event| event.sent < last);
+        let events = events.iter().filter(|event| event.received < last);
         events.filter(|event| is(event.what) && cut(event.answer)).count()
     };
     let token_requests = unanswered(|what| matches!(what, What::Issue));
