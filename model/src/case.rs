@@ -70,6 +70,8 @@ pub enum Target {
     Token(usize),
     /// A JWT, by an operator who knows its `jti` alone.
     Jwt(u8),
+    /// All tokens of the one grant there is.
+    Grant,
     /// All tokens of the one subject there is, by a logout.
     Subject,
 }
@@ -99,6 +101,10 @@ pub struct Events {
     pub drops: u8,
     /// A publish is sent twice, the second time late.
     pub late_publish: bool,
+    /// How often a gateway is cut off from the store, and asks token services instead.
+    pub cuts: u8,
+    /// How often somebody else writes to the store: puts back an entry that was there, or erases what is.
+    pub hostile_writes: u8,
     /// A gateway asks a node that was the primary once.
     pub strays: bool,
     /// Log records are trimmed.
@@ -218,6 +224,8 @@ pub enum Rule {
     JtiInTombstone,
     /// 2: the log is the truth. Without, an old hit is confirmed by a look at its key.
     LogIsTruth,
+    /// 2: records are looked at though an entry is there.
+    RecordsOverEntries,
     /// 3: the `jti` is in the log.
     JtiInRecord,
     /// 3: a token that the store does not know is revoked all the same.
@@ -280,6 +288,16 @@ pub enum Rule {
     IdsOnce,
     /// A last look before the answer leaves.
     LastLook,
+    /// In the store's place: as fresh as when it was asked. Without, as when the answer came.
+    FreshAsAsked,
+    /// In the store's place: less the age of the view that the answer rests on.
+    AgeOfView,
+    /// In the store's place: an answer is kept apart from what the store said.
+    LentApart,
+    /// In the store's place: what a gateway has refused it accepts only on a view from after that.
+    RefusedStays,
+    /// In the store's place: where there is no mark, a watermark is no reason for a 401.
+    NoMarkNoWord,
 }
 
 impl Case {

@@ -26,6 +26,7 @@ pub const FAULTS: &[Fault] = &[
     fault(Rule::LogIsTruth, "twin", Promise::P2),
     fault(Rule::Tolerate, "twin", Promise::P2),
     fault(Rule::JtiInTombstone, "two shards", Promise::P2),
+    fault(Rule::RecordsOverEntries, "hostile writer", Promise::P2),
     fault(Rule::UnknownToo, "lost entry", Promise::P2),
     fault(Rule::KeptLonger, "clocks", Promise::P2),
     fault(Rule::KeptTwiceLonger, "clocks and a failover", Promise::Mended),
@@ -53,6 +54,11 @@ pub const FAULTS: &[Fault] = &[
     fault(Rule::MarksNotFromView, "logout", Promise::P1),
     fault(Rule::IdsOnce, "lost id", Promise::P2Late),
     fault(Rule::LastLook, "logout", Promise::NotDead),
+    fault(Rule::FreshAsAsked, "cut off", Promise::P2),
+    fault(Rule::AgeOfView, "cut off", Promise::P2),
+    fault(Rule::RefusedStays, "cut off", Promise::P3),
+    fault(Rule::LentApart, "cut off", Promise::P2),
+    fault(Rule::NoMarkNoWord, "cut off after a logout", Promise::P1),
 ];
 
 const THERE: Token = Token {
@@ -131,6 +137,9 @@ pub fn all() -> Vec<Case> {
         logout_and_failover(),
         lost_id(),
         restarts(),
+        hostile_writer(),
+        cut_off(),
+        cut_off_after_a_logout(),
     ];
     cases.extend(TABLE.iter().filter(|cell| !cell.holds).map(Cell::mended));
     cases
@@ -501,6 +510,54 @@ fn restarts() -> Case {
             ..plain.events
         },
         ..plain
+    }
+}
+
+fn hostile_writer() -> Case {
+    let plain = plain(
+        "hostile writer",
+        "somebody else may write to the store: a revoked entry is there again, a tombstone is not; gateways restart",
+    );
+    Case {
+        events: Events {
+            hostile_writes: 2,
+            gateway_restarts: 1,
+            ..plain.events
+        },
+        // What is erased is 401. What a tombstone alone refused is accepted until its record is read, if it is put back.
+        promises: vec![Promise::P2],
+        ..plain
+    }
+}
+
+fn cut_off() -> Case {
+    let plain = plain(
+        "cut off",
+        "a gateway is cut off from the store and asks token services, of which one may not have read yet what another wrote",
+    );
+    Case {
+        services: 2,
+        // No tombstone stands under a key, and only an entry names its grant.
+        revocations: vec![Target::Grant],
+        events: Events {
+            cuts: 1,
+            ..plain.events
+        },
+        promises: vec![Promise::P1, Promise::P2, Promise::P3],
+        ..plain
+    }
+}
+
+fn cut_off_after_a_logout() -> Case {
+    let cut_off = cut_off();
+    Case {
+        name: "cut off after a logout",
+        about: "the same; a login in the second of the logout, of which only the entry has the mark",
+        services: 1,
+        tokens: vec![TO_COME],
+        revocations: vec![Target::Subject],
+        promises: vec![Promise::P1, Promise::P2],
+        ..cut_off
     }
 }
 

@@ -38,3 +38,26 @@ fn each_number_of_replicas_keeps_what_it_is_said_to_keep_and_no_more() {
         );
     }
 }
+
+/// The table of docs/protocol.md has every rule that is left out, with the case that finds its fault.
+#[test]
+fn the_document_names_each_rule_and_its_case() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let document = std::fs::read_to_string(format!("{folder}/../docs/protocol.md")).unwrap();
+    let rows: Vec<_> = document.lines().filter(|line| line.starts_with('|')).collect();
+    for fault in FAULTS {
+        let rule = format!("{:?}", fault.rule);
+        // Some rows are for several rules, `MarksNotClock…`.
+        let names = |row: &str| {
+            row.split('`').skip(1).step_by(2).any(|name| {
+                name == rule
+                    || name
+                        .strip_suffix('…')
+                        .is_some_and(|start| rule.starts_with(start))
+            })
+        };
+        let row = rows.iter().find(|row| names(row));
+        let row = row.unwrap_or_else(|| panic!("no row for {rule}"));
+        assert!(row.contains(fault.case), "{rule}: {row}");
+    }
+}

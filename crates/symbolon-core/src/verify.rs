@@ -120,8 +120,11 @@ struct Claims {
     permissions: Arc<Permissions>,
 }
 
-/// How far `nbf` and `iat` may lie ahead, for clocks that differ (GW-27). `exp` has no leeway.
+/// How far `nbf` and `iat` may lie ahead of ours by the issuer's clock (GW-27). `exp` has no leeway.
 const LEEWAY: Duration = Duration::from_secs(10);
+/// The same where a token service has found them good by its own clock: by so much it may differ from ours (PROTOCOL §6).
+/// What has no mark does not get it: of that `iat` says whether it was begun before a watermark.
+const LEEWAY_OF_MARKED: Duration = Duration::from_secs(60);
 const MAX_KID: usize = 256;
 /// The last second of the year 9999. A later `exp` is no deadline but a mistake, or an overflow in waiting.
 const LAST_DATE: f64 = 253_402_300_799.0;
@@ -169,8 +172,10 @@ impl Policy {
 
     /// [`verify`](Self::verify), where there may be another try with newer keys.
     pub fn try_verify(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejected> {
-        match self.examine(&jwt, now) {
-            Ok(seen) if seen.claims.not_before > now.plus(LEEWAY) => {
+        let is_marked = jwt.glued().is_some_and(|(_, lineage)| !lineage.mark.is_none());
+        let latest = now.plus(if is_marked { LEEWAY_OF_MARKED } else { LEEWAY });
+        match self.examine(&jwt, now, latest) {
+            Ok(seen) if seen.claims.not_before > latest => {
                 let why = Rejection::NotYet("nbf");
                 Err(Rejected { why, jwt })
             }
@@ -180,11 +185,12 @@ impl Policy {
 
     /// [`verify_issued`](Self::verify_issued), where there may be another try with newer keys.
     pub fn try_verify_issued(&self, jwt: UnverifiedJwt, now: UnixTime) -> Result<VerifiedJwt, Rejected> {
-        let seen = self.examine(&jwt, now);
+        let seen = self.examine(&jwt, now, now.plus(LEEWAY));
         Seen::of(jwt, seen)
     }
 
-    fn examine(&self, jwt: &UnverifiedJwt, now: UnixTime) -> Result<Seen, Rejection> {
+    /// Examines all but `nbf`; `iat` may not lie after `latest`.
+    fn examine(&self, jwt: &UnverifiedJwt, now: UnixTime, latest: UnixTime) -> Result<Seen, Rejection> {
         let header = read_part(jwt.header())?;
         let payload = read_part(jwt.payload())?;
         let unverified_issuer = payload
@@ -201,7 +207,7 @@ impl Policy {
             return Err(Rejection::Kind);
         }
         let claims = Claims::read(&payload, &issuer.issuer, &issuer.profile)?;
-        claims.check_lifetime(now, issuer.max_lifetime)?;
+        claims.check_lifetime(now, latest, issuer.max_lifetime)?;
         Ok(Seen {
             issuer: Arc::clone(issuer),
             key,
@@ -462,11 +468,11 @@ impl Claims {
         }
     }
 
-    fn check_lifetime(&self, now: UnixTime, longest: Duration) -> Result<(), Rejection> {
+    fn check_lifetime(&self, now: UnixTime, latest: UnixTime, longest: Duration) -> Result<(), Rejection> {
         if self.expires_at <= now {
             return Err(Rejection::Expired);
         }
-        if self.issued_at > now.plus(LEEWAY) {
+        if self.issued_at > latest {
             return Err(Rejection::NotYet("iat"));
         }
         if self.expires_at.since(self.issued_at) > longest {
@@ -558,7 +564,7 @@ mod tests {
     use crate::entry::Stored;
     use crate::profile::Typ;
     use crate::secret::Secrets;
-    use crate::{Provenance, SigningKey};
+    use crate::{Mark, Provenance, SigningKey};
 
     type Json = serde_json::Value;
 
@@ -584,6 +590,34 @@ mod tests {
             ("nbf", json!(0), None),
         ] {
             assert_eq!(rejection(claim, value.clone()), refused, "{claim} {value}");
+        }
+    }
+
+    // GW-27, PROTOCOL §6: P1 holds while clocks differ by as much as they may.
+    #[test]
+    fn what_a_token_service_has_found_good_may_be_a_minute_ahead() {
+        let issuer = Issuer::new();
+        let policy = issuer.policy();
+        let later = UnixTime::from_secs(NOW);
+        let presented = |claim: &str, mark: Mark, ahead: u64| {
+            let mut claims = with("iat", json!(NOW - 120));
+            claims[claim] = json!(NOW);
+            let jwt = issuer.signs(&claims);
+            let lineage = Lineage {
+                mark,
+                ..Lineage::default()
+            };
+            let (token, half) = policy.verify_issued(jwt, later).unwrap().split(lineage).unwrap();
+            let now = UnixTime::from_secs(NOW - ahead);
+            policy.verify(half.glue(&token).unwrap(), now).map(|_| ())
+        };
+        for claim in ["iat", "nbf"] {
+            let refused = Err(Rejection::NotYet(claim));
+            let by_mark = |mark, ahead| presented(claim, mark, ahead);
+            assert_eq!(by_mark(Mark::EMPTY_LOG, 60), Ok(()), "{claim}");
+            assert_eq!(by_mark(Mark::EMPTY_LOG, 61), refused, "{claim}");
+            assert_eq!(by_mark(Mark::default(), 10), Ok(()), "{claim}");
+            assert_eq!(by_mark(Mark::default(), 11), refused, "{claim}");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::shared::Shared;
 mod answer;
 mod fallback;
 mod gate;
+mod refusals;
 mod server;
 
 pub(crate) use fallback::{Lender, Lent};

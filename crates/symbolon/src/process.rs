@@ -137,6 +137,9 @@ impl Process {
         writes: bool,
     ) -> Result<Self, StartError> {
         let (stop, shutdown) = listener::shutdown();
+        // Nobody is answered by a clock that is known to be wrong.
+        let clock = trust_of_store(&shared, true).await;
+        shared.revocations.set_clock_is_wrong(clock == Some(Trust::Wrong));
         let mut process = Self {
             token_service: None,
             gateway: None,
@@ -168,7 +171,7 @@ impl Process {
         }
         // A log that is at hand is read before anybody is answered; one that is not makes the process not ready.
         let _ = shared.revocations.view().await;
-        process.background.spawn(watch_clock(shared.clone()));
+        process.background.spawn(watch_clock(shared.clone(), clock));
         process.background.spawn(shared.revocations.clone().follow());
         // A gateway alone only reads, and may do no more in a store of its token service's.
         if writes {
@@ -202,29 +205,29 @@ impl Process {
     }
 }
 
-/// Holds the clock against others' (PROTOCOL §6).
-async fn watch_clock(shared: Shared) {
-    let (mut trust, mut at_start) = (Trust::Right, None);
+/// What the store's clock says of the process's, at its start or later. None: it has none of its own, or is away.
+async fn trust_of_store(shared: &Shared, at_start: bool) -> Option<Trust> {
+    let time = shared.store.time().await.ok().flatten()?;
+    let ours = shared.clock.now();
+    let distance = ours.since(time).max(time.since(ours));
+    let trust = Trust::of_distance(distance, at_start);
+    if trust != Trust::Right {
+        let distance = distance.as_secs();
+        tracing::error!(distance, ?trust, "the clock and the store's are apart");
+    }
+    Some(trust)
+}
+
+/// Holds the clock against others' (PROTOCOL §6). `at_start` is what the store's said before anybody was answered.
+async fn watch_clock(shared: Shared, mut at_start: Option<Trust>) {
+    let mut trust = Trust::Right;
     for second in 0_u64.. {
         let drift = shared.clock.drift();
         // Once a minute, and until it is known whether the start was right.
-        let store_time = if second.is_multiple_of(60) || at_start.is_none() {
-            shared.store.time().await.ok().flatten()
-        } else {
-            None
-        };
-        let distance = store_time.map(|time| {
-            let ours = shared.clock.now();
-            ours.since(time).max(time.since(ours))
-        });
-        if let Some(distance) = distance {
-            let is_first = at_start.is_none();
-            let of_store = Trust::of_distance(distance, is_first);
-            at_start.get_or_insert(of_store);
-            if of_store != Trust::Right {
-                let distance = distance.as_secs();
-                tracing::error!(distance, trust = ?of_store, "the clock and the store's are apart");
-            }
+        if at_start.is_none() {
+            at_start = trust_of_store(&shared, true).await;
+        } else if second.is_multiple_of(60) && second > 0 {
+            trust_of_store(&shared, false).await;
         }
         let now = Trust::of_drift(drift).max(at_start.unwrap_or(Trust::Right));
         if now != trust {

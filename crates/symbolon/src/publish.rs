@@ -100,17 +100,25 @@ impl Publisher {
         }
         let (token, half) = jwt.split(lineage).map_err(PublishError::Split)?;
         let key = token.entry_key();
-        let entry = half.seal(&token, &self.secrets);
-        let published = patience.insist(|| self.store.publish(key, &entry, jwt.expires_at()));
-        let lineage = match published.await.map_err(PublishError::Store)? {
-            Published::Inserted => lineage,
-            Published::Revoked => return Err(PublishError::Revoked(RecordType::Token)),
-            // The same JWT once more: gateways go by the lineage that is there.
-            Published::Present(present) => match present.open(&token, &self.secrets) {
-                Ok(present) if present.is_half_of(jwt) => present.lineage(),
-                _ => return Err(PublishError::Repeated),
-            },
-        };
+        let mut entry = half.seal(&token, &self.secrets);
+        let mut lineage = lineage;
+        loop {
+            let published = patience.insist(|| self.store.publish(key, &entry, jwt.expires_at()));
+            match published.await.map_err(PublishError::Store)? {
+                Published::Inserted => break,
+                Published::Revoked => return Err(PublishError::Revoked(RecordType::Token)),
+                Published::Present(present) if present == entry => break,
+                // The same JWT once more: gateways go by the lineage that is there. Whether that entry was acknowledged
+                // when it was published nobody knows, so it is published once more.
+                Published::Present(present) => {
+                    lineage = match present.open(&token, &self.secrets) {
+                        Ok(present) if present.is_half_of(jwt) => present.lineage(),
+                        _ => return Err(PublishError::Repeated),
+                    };
+                    entry = present;
+                }
+            }
+        }
         // Once more, now that it is published: what was revoked meanwhile is not handed out.
         if let Some(kind) = self.revocations.kills(&jwt.clone().with_lineage(lineage), key) {
             return Err(PublishError::Revoked(kind));

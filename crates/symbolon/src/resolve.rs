@@ -157,14 +157,22 @@ impl Resolver {
     /// The one way from an opaque token to a JWT that may be forwarded. A token that was seen before is answered for
     /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
     pub async fn resolve_in(&self, token: &OpaqueToken, scope: &Scope) -> Result<AcceptedJwt, Unresolved> {
+        let answer = self.decide(token, scope).await;
+        if let Err(Unresolved::Invalid(Invalid::Revoked(_) | Invalid::Inactive)) = &answer {
+            self.note_refusal(token.entry_key());
+        }
+        answer
+    }
+
+    async fn decide(&self, token: &OpaqueToken, scope: &Scope) -> Result<AcceptedJwt, Unresolved> {
         let view = self.revocations.view().await;
         if view == View::Old {
             return self.fall_back(token, scope, Outage::OldView).await;
         }
         let key = token.entry_key();
+        let cached = self.l1.get(key).filter(|_| !self.was_refused(key));
         // What another server said under the same text is no word on this token.
-        let cached = self.l1.get(key).filter(|cached| scope.takes(&cached.jwt));
-        if let Some(cached) = cached {
+        if let Some(cached) = cached.filter(|cached| scope.takes(&cached.jwt)) {
             match self.accept(token, key, &cached) {
                 Err(why) if is_asked_again(&cached, &why) => {}
                 answer => {
@@ -188,6 +196,10 @@ impl Resolver {
         }
         if !scope.takes(&kept.jwt) {
             return Err(Rejection::Issuer.into());
+        }
+        if self.was_refused(key) {
+            self.l1.remove(key);
+            return Err(Outage::OldView.into());
         }
         match self.accept(token, key, &kept) {
             // It took longer to ask than the answer is good for.

@@ -226,8 +226,7 @@ impl Revocations {
             return None;
         }
         // Later is fresher still, and never less than what is known by then.
-        let fresh_at = self.fresh_at.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Sighting(Duration::from_nanos(fresh_at)))
+        self.fresh_at().map(Sighting)
     }
 
     /// How old that is by now; none if it is not fresh any more. What came to be known meanwhile makes it no younger:
@@ -241,6 +240,17 @@ impl Revocations {
     /// How old the view of the log may be to be fresh (S).
     pub fn detect(&self) -> Duration {
         self.config.detect
+    }
+
+    /// How much longer what is cached is served (Y).
+    pub fn tolerate(&self) -> Duration {
+        self.config.tolerate
+    }
+
+    /// When the last round was sent that counts, by the process's clock.
+    pub fn fresh_at(&self) -> Option<Duration> {
+        let fresh_at = self.fresh_at.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_nanos(fresh_at))
     }
 
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
@@ -309,13 +319,8 @@ impl Revocations {
 
     /// How long ago the last round was sent that counts.
     pub fn view_age(&self) -> Option<Duration> {
-        match self.fresh_at.load(Ordering::Acquire) {
-            0 => None,
-            fresh_at => {
-                let now = nanos(self.clock.elapsed()).saturating_add(1);
-                Some(Duration::from_nanos(now.saturating_sub(fresh_at)))
-            }
-        }
+        let fresh_at = self.fresh_at()?;
+        Some(self.clock.elapsed().saturating_sub(fresh_at))
     }
 
     /// How many records are held.

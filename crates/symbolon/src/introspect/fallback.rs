@@ -8,6 +8,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use symbolon_core::{EntryKey, OpaqueToken, UnverifiedJwt};
 
+use super::refusals::Refusals;
 use super::server::{Around, Server, Told};
 use super::{AskError, Caller, Fallback};
 use crate::clock::Clock;
@@ -22,6 +23,7 @@ pub(crate) struct Lender {
     server: Server,
     lent: Cache<EntryKey, Arc<Lent>, BySize>,
     flights: Flights<EntryKey, Result<Arc<Lent>, Unresolved>>,
+    refusals: Refusals,
     /// How old a view may be (S).
     detect: Duration,
     clock: Arc<dyn Clock>,
@@ -53,6 +55,7 @@ impl Lender {
             )?,
             lent: Cache::with_weighter(10_000, MAX_BYTES, BySize),
             flights: Flights::default(),
+            refusals: Refusals::new(shared.revocations.detect() + shared.revocations.tolerate()),
             detect: shared.revocations.detect(),
             clock: shared.clock.clone(),
         })
@@ -90,6 +93,22 @@ impl Lender {
             Ok(lent)
         });
         landed.await.outcome
+    }
+
+    /// Notes that a token is refused, by whatever view.
+    pub(crate) fn note_refusal(&self, key: EntryKey) {
+        self.refusals.note(key, self.clock.elapsed());
+        self.forget(key);
+    }
+
+    /// Whether a token was refused, and a view from then need not know why.
+    pub(crate) fn was_refused_at(&self, key: EntryKey, seen_at: Duration) -> bool {
+        self.refusals.outweigh(key, seen_at)
+    }
+
+    /// The same, of the view that what is lent rests on.
+    pub(crate) fn was_refused_since(&self, key: EntryKey, lent: &Lent) -> bool {
+        self.was_refused_at(key, lent.good_until.saturating_sub(self.detect))
     }
 
     /// Drops what is lent of a token.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use symbolon_core::{AcceptedJwt, OpaqueToken, RecordType, Rejection, TokenKind};
+use symbolon_core::{AcceptedJwt, EntryKey, OpaqueToken, RecordType, Rejection, TokenKind};
 
 use super::{Invalid, Outage, Resolver, Scope, Unresolved};
 use crate::introspect::{Lender, Lent};
@@ -36,8 +36,30 @@ impl Resolver {
                 RecordType::Subject | RecordType::Client | RecordType::Issuer,
             ))) => Err(outage.into()),
             Ok(_) if !fallback.is_good(&lent) => Err(outage.into()),
+            Ok(_) if fallback.was_refused_since(token.entry_key(), &lent) => {
+                fallback.forget(token.entry_key());
+                Err(outage.into())
+            }
             answer => answer.inspect_err(|_| fallback.forget(token.entry_key())),
         }
+    }
+
+    /// Notes that a token is refused, for as long as another view of the log may not know why.
+    pub(super) fn note_refusal(&self, key: EntryKey) {
+        if let Some(fallback) = &self.fallback {
+            fallback.note_refusal(key);
+            self.l1.remove(key);
+        }
+    }
+
+    /// Whether a token was refused by another view, and the one that this process has now need not know why. It is asked
+    /// before the records are looked at, so that they are of this view or a later one.
+    pub(super) fn was_refused(&self, key: EntryKey) -> bool {
+        let Some(fallback) = &self.fallback else {
+            return false;
+        };
+        let fresh_at = self.revocations.fresh_at();
+        fresh_at.is_none_or(|fresh_at| fallback.was_refused_at(key, fresh_at))
     }
 
     /// Who is asked. Nobody is before the log was read once (PROTOCOL rule 8), nor while it is not known what time it is.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,7 +30,7 @@ use self::info::Info;
 use self::keys::Keys;
 use self::link::Link;
 use self::nodes::{Kind, Nodes};
-use self::reply::{STRANGE, granted};
+use self::reply::{STRANGE, TOO_FEW, granted};
 use super::{Begun, ENTRY_MARGIN, EntryStore, LedgerKey, OpenError, Published, Round, StoreError};
 
 /// Where the servers are, and what is asked of them.
@@ -114,8 +114,10 @@ pub struct RedisStore {
     keys: Keys,
     replicas: Replicas,
     deadline: Duration,
-    /// Whether it refused the last entry for want of room.
-    is_full: AtomicBool,
+    /// Whether it refused the last entry for want of room or of replicas.
+    is_short: AtomicBool,
+    /// Most appends of the next round: what does not come in time is asked for in smaller parts.
+    appends: AtomicUsize,
 }
 
 /// How long a round may take beyond its wait.
@@ -145,7 +147,8 @@ impl RedisStore {
             keys: Keys::under(&config.prefix),
             replicas: config.replicas,
             deadline: config.deadline,
-            is_full: AtomicBool::new(false),
+            is_short: AtomicBool::new(false),
+            appends: AtomicUsize::new(round::APPENDS),
         })
     }
 
@@ -236,18 +239,21 @@ impl EntryStore for RedisStore {
 
     async fn check_room(&self) -> Result<(), StoreError> {
         // Only who was refused has to ask.
-        if !self.is_full.load(Ordering::Relaxed) {
+        if !self.is_short.load(Ordering::Relaxed) {
             return Ok(());
         }
         let mut command = redis::cmd("INFO");
-        command.arg("memory");
+        command.arg("memory").arg("replication");
         let log = self.keys.log();
         let answer = self.nodes.read(&log, command, within(self.deadline)).await?;
         let info = reply::text(granted(answer)?).ok_or(STRANGE)?;
         if !Info(&info).has_room() {
             return Err(StoreError::Full);
         }
-        self.is_full.store(false, Ordering::Relaxed);
+        if Info(&info).replicas_heard_within(round::LAG) < self.replicas.publish {
+            return Err(TOO_FEW);
+        }
+        self.is_short.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -257,34 +263,10 @@ impl EntryStore for RedisStore {
         entry: &Entry,
         expires_at: UnixTime,
     ) -> Result<Published, StoreError> {
-        let (name, ends_at) = (self.keys.entry(key), milliseconds(expires_at.plus(ENTRY_MARGIN)));
-        let mut set = redis::cmd("SET");
-        set.arg(&name)
-            .arg(entry.as_bytes())
-            .arg("NX")
-            .arg("GET")
-            .arg("PXAT")
-            .arg(ends_at);
-        let found = self.write(&name, Kind::Publish, set).await;
-        self.is_full
-            .store(found == Err(StoreError::Full), Ordering::Relaxed);
-        match stored(found?)? {
-            Stored::Absent => Ok(Published::Inserted),
-            Stored::Revoked(_) => Ok(Published::Revoked),
-            Stored::Live(present) => {
-                if present == *entry {
-                    // Written before, but perhaps not acknowledged: a write that changes nothing is waited for by
-                    // nobody.
-                    let mut expire = redis::cmd("PEXPIREAT");
-                    expire.arg(&name).arg(ends_at);
-                    match self.write(&name, Kind::Publish, expire).await? {
-                        Value::Int(1) => {}
-                        _ => return Err(StoreError::Unavailable("the entry is gone again")),
-                    }
-                }
-                Ok(Published::Present(present))
-            }
-        }
+        let published = self.insert(key, entry, expires_at).await;
+        let is_short = matches!(published, Err(StoreError::Full | TOO_FEW));
+        self.is_short.store(is_short, Ordering::Relaxed);
+        published
     }
 
     async fn put_grant(
@@ -361,10 +343,17 @@ impl EntryStore for RedisStore {
             node.follows()
         };
         let up = link.up(within(ROUND)).await?;
-        let questions = round::questions(&self.keys, after, wait);
-        let answers = up.send(&questions, within(wait + ROUND)).await?;
+        let appends = self.appends.load(Ordering::Relaxed);
+        let questions = round::questions(&self.keys, after, wait, appends);
+        let answers = up.send(&questions, within(wait + ROUND)).await;
+        let next = match answers {
+            Ok(_) => appends.saturating_mul(2).min(round::APPENDS),
+            Err(_) => (appends / 4).max(1),
+        };
+        self.appends.store(next, Ordering::Relaxed);
+        let answers = answers?;
         self.nodes.learn(&node, &answers);
-        round::read(answers, after, self.replicas.read)
+        round::read(answers, after, appends, self.replicas.read)
     }
 
     async fn trim(&self, appended_before: UnixTime) -> Result<(), StoreError> {
@@ -394,6 +383,46 @@ impl EntryStore for RedisStore {
 }
 
 impl RedisStore {
+    /// Publishes: what is there already, and is this, is written all the same, so that it is waited for.
+    async fn insert(
+        &self,
+        key: EntryKey,
+        entry: &Entry,
+        expires_at: UnixTime,
+    ) -> Result<Published, StoreError> {
+        let (name, ends_at) = (self.keys.entry(key), milliseconds(expires_at.plus(ENTRY_MARGIN)));
+        let mut set = redis::cmd("SET");
+        set.arg(&name)
+            .arg(entry.as_bytes())
+            .arg("NX")
+            .arg("GET")
+            .arg("PXAT")
+            .arg(ends_at);
+        let found = stored(self.write(&name, Kind::Publish, set).await?)?;
+        let present = match found {
+            Stored::Absent => return Ok(Published::Inserted),
+            Stored::Revoked(_) => return Ok(Published::Revoked),
+            Stored::Live(present) => present,
+        };
+        if present != *entry {
+            return Ok(Published::Present(present));
+        }
+        // Perhaps it was not acknowledged, and a write that changes nothing is waited for by nobody.
+        let mut expire = redis::cmd("PEXPIREAT");
+        expire.arg(&name).arg(ends_at);
+        let mut get = redis::cmd("GET");
+        get.arg(&name);
+        let answers = self.nodes.write(&name, Kind::Publish, &[expire, get]).await?;
+        let [expires, found] = <[Value; 2]>::try_from(answers).map_err(|_| STRANGE)?;
+        granted(expires)?;
+        match stored(found)? {
+            Stored::Live(present) => Ok(Published::Present(present)),
+            // Since it was looked for.
+            Stored::Revoked(_) => Ok(Published::Revoked),
+            Stored::Absent => Err(StoreError::Unavailable("the entry is gone again")),
+        }
+    }
+
     /// One write; its answer, if it was granted and acknowledged.
     async fn write(&self, key: &str, kind: Kind, command: Cmd) -> Result<Value, StoreError> {
         let answers = self.nodes.write(key, kind, &[command]).await?;

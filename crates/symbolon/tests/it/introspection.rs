@@ -165,8 +165,8 @@ async fn what_does_not_verify_is_no_token() {
     let deployment = Deployment::start().await;
     let now = deployment.clock.now().as_secs();
     for (name, value) in [
-        ("nbf", json!(now + 60)),
-        ("iat", json!(now + 60)),
+        ("nbf", json!(now + 120)),
+        ("iat", json!(now + 120)),
         ("exp", json!(now + 4000)),
         ("iss", json!("https://canary-other-issuer.example")),
         ("sub", json!(7)),

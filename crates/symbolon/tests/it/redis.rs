@@ -1,18 +1,31 @@
 //! The store in Redis and Valkey, on real servers of both.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use symbolon::clock::SystemClock;
+use symbolon::keys::{self, Issuers};
+use symbolon::publish::Publisher;
+use symbolon::revocations;
+use symbolon::shared::Shared;
 use symbolon::store::conformance::{self, Time, entry, record};
 use symbolon::store::redis::{Account, Address, Config, Replicas, Servers};
 use symbolon::store::{EntryStore, OpenError, Published, RedisStore, StoreError};
-use symbolon_core::{Mark, Record, Stored, Tombstone, UnixTime, base64url, sha256};
+use symbolon_core::{
+    IssuerPolicy, Mark, Policy, Record, Secret, Stored, Tombstone, UnixTime, UnverifiedJwt, VerifiedJwt,
+    base64url, sha256,
+};
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 use crate::support::redis::{KINDS, Kind, RedisServer, account, config, patiently};
-use crate::support::{Answer, Api, Program, canary, form, free_port, get, post};
+use crate::support::relay::{Way, relay};
+use crate::support::{Answer, Api, Issuer, Program, canary, form, free_port, get, post};
 
 async fn open(config: &Config) -> RedisStore {
     RedisStore::open(config).await.unwrap()
@@ -651,6 +664,57 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_set() {
 }
 
 #[tokio::test]
+async fn replicas_that_will_not_do_are_refused_before_they_are_promoted() {
+    for kind in KINDS {
+        let (Some(primary), Some(replica)) = (
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &[]).await,
+        ) else {
+            return;
+        };
+        replica.replicate(&primary).await;
+        for (setting, bad, good) in [
+            ("appendonly", "no", "yes"),
+            ("maxmemory-policy", "volatile-lru", "noeviction"),
+        ] {
+            replica.ask(&["CONFIG", "SET", setting, bad]).await;
+            let Err(OpenError::Unfit(reason)) = RedisStore::open(&primary.config()).await else {
+                panic!("it will do with {setting} {bad}");
+            };
+            let told = format!("its replica {}: set `{setting} {good}`", replica.address());
+            assert!(reason.contains(&told), "{reason}");
+            // One that is never promoted may do as it likes.
+            replica.ask(&["CONFIG", "SET", "replica-priority", "0"]).await;
+            open(&primary.config()).await;
+            replica.ask(&["CONFIG", "SET", "replica-priority", "100"]).await;
+            replica.ask(&["CONFIG", "SET", setting, good]).await;
+            replica.until_info("aof_enabled", |enabled| enabled == "1").await;
+        }
+        // Whom nobody reaches from here, nobody can ask.
+        replica.signal("STOP");
+        open(&primary.config()).await;
+        replica.signal("CONT");
+        // Nor who is somewhere else from here.
+        let Some(stranger) = RedisServer::start(kind, &["--appendonly", "no"]).await else {
+            return;
+        };
+        let announced = ["--replica-announce-port", &stranger.port.to_string()];
+        let Some(elsewhere) = RedisServer::start(kind, &announced).await else {
+            return;
+        };
+        elsewhere
+            .ask(&["REPLICAOF", "127.0.0.1", &primary.port.to_string()])
+            .await;
+        let is_there = async || {
+            let there = format!("port={},state=online", stranger.port);
+            primary.text(&["INFO", "replication"]).await.contains(&there)
+        };
+        patiently(is_there, "its primary has it elsewhere").await;
+        open(&primary.config()).await;
+    }
+}
+
+#[tokio::test]
 async fn a_full_server_refuses_writes_and_goes_on_reading() {
     for kind in KINDS {
         let Some(server) = RedisServer::start(kind, &[]).await else {
@@ -670,6 +734,250 @@ async fn a_full_server_refuses_writes_and_goes_on_reading() {
         assert_eq!(store.check_room().await, Ok(()));
         assert_eq!(store.publish(other, &entry, until).await, Ok(Published::Inserted));
         store.revoke(&[record(1)], None).await.unwrap();
+    }
+}
+
+/// Replicas that have an entry before its client gets the token.
+const PUBLISH_ONE: Replicas = Replicas {
+    publish: 1,
+    revoke: 0,
+    read: 0,
+};
+
+#[tokio::test]
+async fn a_connection_that_was_lost_while_nothing_was_written_costs_no_write() {
+    for kind in KINDS {
+        let Some(mut server) = RedisServer::start(kind, &[]).await else {
+            return;
+        };
+        let store = open(&server.config()).await;
+        let ((key, sealed), until) = (entry(1), in_an_hour());
+        store.publish(key, &sealed, until).await.unwrap();
+        store.revoke(&[record(1)], None).await.unwrap();
+        server.kill();
+        server.run().await;
+        let is_written = |outcome: Result<(), StoreError>| {
+            let lost = Err(StoreError::Unavailable("the connection was lost"));
+            assert_ne!(outcome, lost);
+            outcome.is_ok()
+        };
+        let (other, sealed) = entry(2);
+        patiently(
+            async || is_written(store.publish(other, &sealed, until).await.map(|_| ())),
+            "an entry",
+        )
+        .await;
+        patiently(
+            async || is_written(store.revoke(&[record(2)], None).await.map(|_| ())),
+            "a revocation",
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn what_waited_too_long_for_other_writes_is_not_written() {
+    for kind in KINDS {
+        let (Some(primary), Some(replica)) = (
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &[]).await,
+        ) else {
+            return;
+        };
+        replica.replicate(&primary).await;
+        let store = Arc::new(
+            open(&Config {
+                replicas: PUBLISH_ONE,
+                ..primary.config()
+            })
+            .await,
+        );
+        replica.signal("STOP");
+        // Six batches, and each waits a second for the replica. All are there before the first begins: nothing else
+        // runs while they are spawned.
+        let mut all = JoinSet::new();
+        for (key, entry) in (0..1_536).map(entry) {
+            let store = store.clone();
+            all.spawn(async move { store.publish(key, &entry, in_an_hour()).await });
+        }
+        let outcomes = all.join_all().await;
+        assert!(outcomes.iter().all(Result::is_err));
+        let too_long = StoreError::Unavailable("what is written before it takes too long");
+        assert!(outcomes.contains(&Err(too_long)));
+        let written = primary.number(&["DBSIZE"]).await;
+        assert!(written < 1_536, "{written}");
+        replica.signal("CONT");
+    }
+}
+
+// Fault 1: nothing is asked of an authorization server whose answer could not be kept
+#[tokio::test]
+async fn while_replicas_are_missing_there_is_no_room() {
+    for kind in KINDS {
+        let (Some(primary), Some(replica)) = (
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &[]).await,
+        ) else {
+            return;
+        };
+        replica.replicate(&primary).await;
+        let store = open(&Config {
+            replicas: PUBLISH_ONE,
+            ..primary.config()
+        })
+        .await;
+        let ((key, sealed), until) = (entry(1), in_an_hour());
+        let too_few = StoreError::Unavailable("too few of its replicas acknowledged");
+        replica.signal("STOP");
+        let has_none = async || {
+            assert_eq!(store.publish(key, &sealed, until).await, Err(too_few.clone()));
+            store.check_room().await == Err(too_few.clone())
+        };
+        patiently(has_none, "it sees that its replica is gone").await;
+        replica.signal("CONT");
+        patiently(async || store.check_room().await.is_ok(), "it is back").await;
+        patiently(
+            async || store.publish(key, &sealed, until).await == Ok(Published::Present(sealed.clone())),
+            "and takes entries",
+        )
+        .await;
+    }
+}
+
+/// A token service's, in that store.
+async fn publisher(config: &Config, secret: &Secret) -> Publisher {
+    let shared = Shared::new(
+        Arc::new(Issuers::new(Vec::new())),
+        Arc::new(open(config).await),
+        revocations::Config {
+            max_bytes: 1 << 20,
+            detect: Duration::from_secs(2),
+            tolerate: Duration::ZERO,
+        },
+        secret.clone().into(),
+        Arc::new(SystemClock::start()),
+    );
+    // It appends first to a log that nobody has appended to.
+    shared.revocations.revoke(&[], None).await.unwrap();
+    patiently(
+        async || {
+            shared.revocations.view().await;
+            shared.revocations.may_issue()
+        },
+        "it may issue",
+    )
+    .await;
+    Publisher::new(&shared)
+}
+
+fn verified(issuer: &Issuer) -> VerifiedJwt {
+    let keys::Config {
+        issuer: name,
+        profile,
+        algorithms,
+        tokens,
+        max_lifetime,
+        ..
+    } = issuer.config();
+    let now = in_an_hour().as_secs() - HOUR.as_secs();
+    let claims = serde_json::json!({
+        "iss": name, "aud": "orders", "sub": "alice", "client_id": "app", "iat": now, "exp": now + 600, "jti": "1",
+    });
+    let policy = Policy::new([IssuerPolicy {
+        issuer: name,
+        profile,
+        algorithms,
+        tokens,
+        max_lifetime,
+        keys: Some(issuer.keys()),
+    }]);
+    let jwt = UnverifiedJwt::parse(issuer.jwt(&claims).into()).unwrap();
+    policy.verify(jwt, UnixTime::from_secs(now)).unwrap()
+}
+
+// PROTOCOL rule 5
+#[tokio::test]
+async fn an_entry_that_another_one_published_is_made_sure_of() {
+    for kind in KINDS {
+        let (Some(primary), Some(replica)) = (
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &[]).await,
+        ) else {
+            return;
+        };
+        replica.replicate(&primary).await;
+        let config = Config {
+            replicas: PUBLISH_ONE,
+            ..primary.config()
+        };
+        let (issuer, secret) = (Issuer::new(), Secret::generate(NonZeroU8::MIN));
+        let jwt = verified(&issuer);
+        // Each seals it with a nonce of its own.
+        let one = publisher(&config, &secret).await;
+        let other = publisher(&config, &secret).await;
+        replica.signal("STOP");
+        let begun = one.begin().await.unwrap();
+        assert!(one.publish(&jwt, begun).await.is_err());
+        assert!(
+            other.publish(&jwt, begun).await.is_err(),
+            "the replica has it no more"
+        );
+        replica.signal("CONT");
+        patiently(async || other.publish(&jwt, begun).await.is_ok(), "it has it").await;
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_is_revoked_while_it_is_published_again_is_not_there() {
+    for kind in KINDS {
+        let Some(server) = RedisServer::start(kind, &[]).await else {
+            return;
+        };
+        let direct = open(&server.config()).await;
+        let (seen, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let way = Way::Held("PEXPIREAT", seen.clone(), go_on.clone());
+        let slow = open(&config(Servers::One(relay(server.port, way).await))).await;
+        let ((key, sealed), until) = (entry(1), in_an_hour());
+        direct.publish(key, &sealed, until).await.unwrap();
+        let again = tokio::spawn(async move { slow.publish(key, &sealed, until).await });
+        seen.notified().await;
+        direct
+            .revoke(&[record(1)], Some((key, tombstone(until))))
+            .await
+            .unwrap();
+        go_on.notify_one();
+        assert_eq!(again.await.unwrap(), Ok(Published::Revoked));
+    }
+}
+
+// A round has a second. What does not come through in that time is asked for in parts that do.
+#[tokio::test]
+async fn a_long_log_is_read_over_a_slow_network() {
+    for kind in KINDS {
+        let Some(server) = RedisServer::start(kind, &[]).await else {
+            return;
+        };
+        let direct = open(&server.config()).await;
+        let mut appended = Vec::new();
+        for append in 0..40_u32 {
+            let records: Vec<_> = (0..500).map(|number| record(append * 500 + number)).collect();
+            direct.revoke(&records, None).await.unwrap();
+            appended.extend(records);
+        }
+        let half_a_megabyte = Way::Slow(500_000);
+        let store = open(&config(Servers::One(relay(server.port, half_a_megabyte).await))).await;
+        let mut read = Vec::new();
+        let mut cursor = Mark::default();
+        let is_read = async || match store.follow(cursor, Duration::ZERO).await {
+            Ok(round) => {
+                cursor = round.last;
+                read.extend(round.records.into_iter().map(|(_, record)| record));
+                round.at_end
+            }
+            Err(_) => false,
+        };
+        patiently(is_read, "it is read to its end").await;
+        assert!(read == appended, "{} of {}", read.len(), appended.len());
     }
 }
 
@@ -759,6 +1067,46 @@ async fn a_near_replica_answers_what_it_has_and_the_primary_the_rest() {
         near.kill();
         assert_eq!(store.get(key).await, Ok(Stored::Live(sealed)));
         assert_eq!(store.get(other).await, Ok(Stored::Absent));
+    }
+}
+
+#[tokio::test]
+async fn a_near_replica_without_its_primary_is_not_connected_to_for_each_look_up() {
+    for kind in KINDS {
+        let settings = ["--replica-serve-stale-data", "no"];
+        let (Some(primary), Some(mut other), Some(near)) = (
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &[]).await,
+            RedisServer::start(kind, &settings).await,
+        ) else {
+            return;
+        };
+        near.replicate(&other).await;
+        let store = open(&Config {
+            read_from: Some(near.address()),
+            ..primary.config()
+        })
+        .await;
+        let (key, sealed) = entry(1);
+        store.publish(key, &sealed, in_an_hour()).await.unwrap();
+        other.kill();
+        let is_alone = async || {
+            let answer = near.try_ask(&["GET", "x"]).await;
+            answer.is_err_and(|error| error.code() == Some("MASTERDOWN"))
+        };
+        patiently(is_alone, "it has no primary").await;
+        let connections = async || {
+            near.info("total_connections_received")
+                .await
+                .parse::<u64>()
+                .unwrap()
+        };
+        let before = connections().await;
+        for _ in 0..200 {
+            assert_eq!(store.get(key).await, Ok(Stored::Live(sealed.clone())));
+        }
+        let made = connections().await - before;
+        assert!(made < 10, "{made}");
     }
 }
 

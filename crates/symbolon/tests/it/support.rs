@@ -16,6 +16,8 @@ mod program;
 mod raw;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redis")]
+pub mod relay;
 mod upstream;
 
 pub use api::Api;

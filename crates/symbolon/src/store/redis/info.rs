@@ -52,16 +52,29 @@ impl Info<'_> {
     /// How many replicas are connected and have said so within that many seconds.
     pub(super) fn replicas_heard_within(&self, seconds: u64) -> usize {
         let is_near = |lag: &str| lag.parse::<u64>().is_ok_and(|lag| lag <= seconds);
-        let is_replica = |line: &&str| {
-            line.strip_prefix("slave")
-                .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
-        };
         let counts = |line: &&str| {
             let mut parts = line.split([':', ',']);
             let is_online = parts.clone().any(|part| part == "state=online");
             is_online && parts.any(|part| part.strip_prefix("lag=").is_some_and(is_near))
         };
         self.0.lines().filter(is_replica).filter(counts).count()
+    }
+
+    /// Where its replicas are, by its own word.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.0.lines().filter(is_replica).filter_map(|line| {
+            let (_, parts) = line.split_once(':')?;
+            let part = |name: &str| {
+                let mut parts = parts.split(',');
+                parts.find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+            };
+            Some((part("ip")?, part("port")?.parse().ok()?))
+        })
+    }
+
+    /// Whether it is a replica that Sentinels and Clusters never promote.
+    pub(super) fn is_never_promoted(&self) -> bool {
+        self.field("slave_priority") == Some("0")
     }
 
     /// Whether it takes more than it has, by its own limit.
@@ -85,6 +98,11 @@ impl Info<'_> {
             numbers.next().unwrap_or_default(),
         )
     }
+}
+
+fn is_replica(line: &&str) -> bool {
+    line.strip_prefix("slave")
+        .is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 impl Demands {
@@ -119,7 +137,7 @@ impl Demands {
         }
         if info.field("aof_enabled") != Some("1") {
             reasons.push(
-                "set `appendonly yes`, here and on its replicas: without it a restart forgets what was acknowledged"
+                "set `appendonly yes`, at the primary and its replicas: without it a restart forgets what was acknowledged"
                     .to_owned(),
             );
         }
@@ -140,10 +158,19 @@ impl Demands {
         if !reasons.is_empty() {
             return Err(Trouble::Unfit(reasons.join("; ")));
         }
-        if role != Role::Any && !self.met.swap(true, Ordering::AcqRel) {
-            self.warn(info);
-        }
         Ok(())
+    }
+
+    /// Whether a primary has met them, and its replicas as far as they could be asked.
+    pub(super) fn are_met(&self) -> bool {
+        self.met.load(Ordering::Acquire)
+    }
+
+    /// That primary does.
+    pub(super) fn set_met(&self, by: &Info<'_>) {
+        if !self.met.swap(true, Ordering::AcqRel) {
+            self.warn(by);
+        }
     }
 
     fn too_few_replicas(&self, info: &Info<'_>) -> Option<String> {
@@ -156,7 +183,7 @@ impl Demands {
             publish.max(revoke).max(read),
             info.replicas_heard_within(u64::MAX),
         );
-        let are_missing = wanted > there && !self.met.load(Ordering::Acquire);
+        let are_missing = wanted > there && !self.are_met();
         are_missing.then(|| {
             format!("`replicas` wants {wanted} of them, and it has {there}: add replicas, or ask for fewer")
         })
@@ -200,6 +227,13 @@ mod tests {
         let info = Info(FIT);
         assert_eq!(info.replicas_heard_within(1), 1);
         assert_eq!(info.replicas_heard_within(2), 2);
+        let six = FIT.replace("10.0.0.3", "2001:db8::3");
+        let six = Info(&six);
+        let replicas: Vec<_> = six.replicas().collect();
+        assert_eq!(
+            replicas,
+            [("10.0.0.2", 6379), ("2001:db8::3", 6379), ("10.0.0.4", 6379)]
+        );
         assert_eq!(
             info.replication_id(),
             Some("8371445ee85ddea9f0b71bcc4ea7b3fbbb8e6a4e")
@@ -241,6 +275,7 @@ mod tests {
             Err(Trouble::Unfit(_))
         ));
         assert!(demands.judge(&Info(FIT), Role::Primary).is_ok());
+        demands.set_met(&Info(FIT));
         assert!(demands.judge(&Info(&alone), Role::Primary).is_ok());
     }
 }

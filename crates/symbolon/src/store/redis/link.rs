@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::MultiplexedConnection;
 use redis::{Pipeline, Value};
 use tokio::sync::{Notify, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::cluster::Cluster;
@@ -74,6 +74,8 @@ impl State {
 /// A connection that works, as far as is known.
 pub(super) struct Up {
     connection: MultiplexedConnection,
+    /// Whether a server that is not the primary is not the one that is looked for.
+    wants_primary: bool,
     /// Answers that did not come in time, one after the other.
     late: AtomicU32,
     has_answered: AtomicBool,
@@ -92,6 +94,8 @@ pub(super) enum NoAnswer {
 
 /// So many late answers, one after the other, and nobody waits any more.
 const LATE: u32 = 3;
+/// How long a replica may take to say what it is.
+const REPLICA: Duration = Duration::from_secs(1);
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -156,9 +160,10 @@ impl Drop for Link {
 }
 
 impl Up {
-    fn new(connection: MultiplexedConnection) -> Self {
+    fn new(connection: MultiplexedConnection, wants_primary: bool) -> Self {
         Self {
             connection,
+            wants_primary,
             late: AtomicU32::new(0),
             has_answered: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -172,7 +177,7 @@ impl Up {
             Some(Ok(answers)) => {
                 self.late.store(0, Ordering::Relaxed);
                 self.has_answered.store(true, Ordering::Relaxed);
-                if answers.iter().any(reply::is_of_no_primary) {
+                if self.wants_primary && answers.iter().any(reply::is_of_no_primary) {
                     self.give_up();
                 }
                 Ok(answers)
@@ -245,7 +250,7 @@ async fn keep(
                 if told.take().is_some() {
                     tracing::info!(connection = purpose.name, server = %address, "the store answers again");
                 }
-                let up = Arc::new(Up::new(connection));
+                let up = Arc::new(Up::new(connection, purpose.place.role() != Role::Any));
                 states.send_replace(State::Up(up.clone()));
                 tokio::select! {
                     () = up.end.notified() => {}
@@ -303,9 +308,13 @@ impl Purpose {
 
     async fn connect_to(&self, address: &Address) -> Result<MultiplexedConnection, Trouble> {
         let connection = self.connector.connect(address).await?;
-        let info = reply::text(ask(&connection, redis::cmd("INFO")).await?)
-            .ok_or_else(|| Trouble::Away("its INFO is no text".into()))?;
-        self.demands.judge(&Info(&info), self.place.role())?;
+        let info = info_of(&connection).await?;
+        let (info, role) = (Info(&info), self.place.role());
+        self.demands.judge(&info, role)?;
+        if role != Role::Any && !self.demands.are_met() {
+            self.judge_replicas(&info, address.tls).await?;
+            self.demands.set_met(&info);
+        }
         let mut ping = Pipeline::with_capacity(1);
         ping.cmd("PING");
         match send(&connection, &ping, within(self.patience)).await {
@@ -316,7 +325,70 @@ impl Purpose {
     }
 }
 
+async fn info_of(connection: &MultiplexedConnection) -> Result<String, Trouble> {
+    let info = ask(connection, redis::cmd("INFO")).await?;
+    reply::text(info).ok_or_else(|| Trouble::Away("its INFO is no text".into()))
+}
+
+async fn judge_replica(
+    connector: &Connector,
+    demands: &Demands,
+    address: &Address,
+    replication_id: Option<&str>,
+) -> Result<(), Trouble> {
+    let info = async { info_of(&connector.connect(address).await?).await };
+    let info = match tokio::time::timeout(REPLICA, info).await {
+        Ok(Ok(info)) => info,
+        // Who refuses may be another server, at an address that means something else from here.
+        Ok(Err(Trouble::Away(why) | Trouble::Unfit(why))) => return Err(Trouble::Away(why)),
+        Err(_) => return Err(Trouble::Away("it does not answer".into())),
+    };
+    let info = Info(&info);
+    if info.replication_id() != replication_id {
+        return Err(Trouble::Away("another server answers there".into()));
+    }
+    if info.is_never_promoted() {
+        return Ok(());
+    }
+    demands.judge(&info, Role::Any)
+}
+
 impl Purpose {
+    /// Whether the replicas will do as well: one that keeps nothing on disk may be promoted and then restart. Each is
+    /// asked where its primary says that it is, which may be out of reach from here.
+    async fn judge_replicas(&self, primary: &Info<'_>, tls: bool) -> Result<(), Trouble> {
+        let mut asked = JoinSet::new();
+        for (host, port) in primary.replicas() {
+            let host = host.to_owned();
+            let address = Address { host, port, tls };
+            let replication_id = primary.replication_id().map(str::to_owned);
+            let (connector, demands) = (self.connector.clone(), self.demands.clone());
+            asked.spawn(async move {
+                let judged = judge_replica(&connector, &demands, &address, replication_id.as_deref()).await;
+                (address, judged)
+            });
+        }
+        let mut reasons = Vec::new();
+        while let Some(answer) = asked.join_next().await {
+            match answer {
+                Ok((replica, Err(Trouble::Unfit(why)))) => {
+                    reasons.push(format!("its replica {replica}: {why}"));
+                }
+                Ok((replica, Err(Trouble::Away(why)))) => tracing::warn!(
+                    %replica,
+                    why,
+                    "store: a replica cannot be asked; it needs the settings that its primary has"
+                ),
+                Ok((_, Ok(()))) | Err(_) => {}
+            }
+        }
+        if reasons.is_empty() {
+            Ok(())
+        } else {
+            Err(Trouble::Unfit(reasons.join("; ")))
+        }
+    }
+
     /// Ends when the primary is none any more, or gone.
     async fn demoted(&self, up: &Up) {
         if !self.probes {

@@ -119,3 +119,6 @@ fn refused(error: &ServerError) -> StoreError {
 
 /// An answer that no server of this kind gives.
 pub(super) const STRANGE: StoreError = StoreError::Unavailable("it answers something else");
+
+/// A write that is there, and not where it has to be as well.
+pub(super) const TOO_FEW: StoreError = StoreError::Unavailable("too few of its replicas acknowledged");

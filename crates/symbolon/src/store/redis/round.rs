@@ -11,15 +11,15 @@ use super::reply::{self, STRANGE, granted};
 use crate::store::{Epoch, Round, StoreError};
 
 /// Most appends that one round reads.
-const APPENDS: usize = 5_000;
+pub(super) const APPENDS: usize = 5_000;
 /// How long a replica may have said nothing and still count, in seconds.
-const LAG: u64 = 1;
+pub(super) const LAG: u64 = 1;
 
-/// What a round asks. The log's identity is read after the log, so that a log that was lost and begun anew in between
+/// What a round asks, `appends` at the most. The log's identity is read after the log, so that a log that was lost and begun anew in between
 /// is not taken for the one before.
-pub(super) fn questions(keys: &Keys, after: Mark, wait: Duration) -> Pipeline {
+pub(super) fn questions(keys: &Keys, after: Mark, wait: Duration, appends: usize) -> Pipeline {
     let mut read = redis::cmd("XREAD");
-    read.arg("COUNT").arg(APPENDS);
+    read.arg("COUNT").arg(appends);
     if !wait.is_zero() {
         // 0 would be for ever.
         read.arg("BLOCK").arg(wait.as_millis().max(1).to_string());
@@ -34,8 +34,13 @@ pub(super) fn questions(keys: &Keys, after: Mark, wait: Duration) -> Pipeline {
     questions
 }
 
-/// What the answers come to.
-pub(super) fn read(answers: Vec<Value>, after: Mark, replicas: usize) -> Result<Round, StoreError> {
+/// What the answers to a question for so many appends come to.
+pub(super) fn read(
+    answers: Vec<Value>,
+    after: Mark,
+    appends: usize,
+    replicas: usize,
+) -> Result<Round, StoreError> {
     let [before, log, identity, under, afterwards] = <[Value; 5]>::try_from(answers).map_err(|_| STRANGE)?;
     let info = |answer| reply::text(granted(answer)?).ok_or(STRANGE);
     let (before, afterwards) = (info(before)?, info(afterwards)?);
@@ -53,7 +58,7 @@ pub(super) fn read(answers: Vec<Value>, after: Mark, replicas: usize) -> Result<
         epoch: epoch(replication_id, &identity),
         records: log.records,
         last: log.last,
-        at_end: log.count < APPENDS,
+        at_end: log.count < appends,
         counts: will_do(&before) && will_do(&afterwards),
         settled: under.as_deref() == Some(replication_id.as_bytes()),
     })
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn appends_with_several_records_with_one_and_with_none() {
-        let round = read(answers(), Mark::default(), 1).unwrap();
+        let round = read(answers(), Mark::default(), APPENDS, 1).unwrap();
         assert_eq!(
             round.records,
             [
@@ -175,7 +180,7 @@ mod tests {
             let mut answers = answers();
             assert!(INFO.contains(from));
             answers[at] = text(&INFO.replace(from, to));
-            read(answers, Mark::default(), replicas).unwrap().counts
+            read(answers, Mark::default(), APPENDS, replicas).unwrap().counts
         };
         for at in [0, 4] {
             assert!(counts(at, "aa", "aa", 1));
@@ -193,7 +198,7 @@ mod tests {
         let epoch = |at: usize, value: Value| {
             let mut answers = answers();
             answers[at] = value;
-            let round = read(answers, Mark::default(), 0).unwrap();
+            let round = read(answers, Mark::default(), APPENDS, 0).unwrap();
             (round.epoch, round.settled)
         };
         let (this, settled) = epoch(2, text("identity"));
@@ -217,7 +222,7 @@ mod tests {
                 text("log"),
                 Value::Array(vec![Value::Array(append)]),
             ])]);
-            assert_eq!(read(answers, Mark::default(), 0), Err(UNREADABLE));
+            assert_eq!(read(answers, Mark::default(), APPENDS, 0), Err(UNREADABLE));
         }
         for (at, value) in [
             (0, Value::Nil),
@@ -227,7 +232,7 @@ mod tests {
         ] {
             let mut answers = answers();
             answers[at] = value;
-            assert_eq!(read(answers, Mark::default(), 0), Err(STRANGE));
+            assert_eq!(read(answers, Mark::default(), APPENDS, 0), Err(STRANGE));
         }
     }
 }

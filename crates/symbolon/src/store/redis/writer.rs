@@ -6,10 +6,11 @@ use std::time::Duration;
 use redis::{Cmd, Pipeline, Value};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::connection::within;
-use super::link::Link;
-use super::reply::STRANGE;
+use super::link::{Link, NoAnswer, Up};
+use super::reply::{STRANGE, TOO_FEW};
 use crate::store::StoreError;
 
 /// What is written, one batch after the other.
@@ -29,6 +30,8 @@ pub(super) struct Acknowledgement {
 
 struct Write {
     commands: Vec<Cmd>,
+    /// When it is not worth beginning any more.
+    until: Instant,
     answer: oneshot::Sender<Result<Vec<Value>, StoreError>>,
 }
 
@@ -36,8 +39,10 @@ struct Write {
 pub(super) const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 /// How much longer than that the answer may take.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
-/// Most writes that wait for the batch before theirs.
+/// Most writes that wait for the batches before theirs.
 const WAITING: usize = 4096;
+/// And how long they do: a replica that is gone costs each batch its second.
+const BEGUN_WITHIN: Duration = Duration::from_secs(2);
 /// Most writes of one batch.
 const BATCH: usize = 256;
 
@@ -55,7 +60,11 @@ impl Writer {
     /// them, once all of it is acknowledged.
     pub(super) async fn write(&self, commands: Vec<Cmd>) -> Result<Vec<Value>, StoreError> {
         let (answer, answered) = oneshot::channel();
-        let write = Write { commands, answer };
+        let write = Write {
+            commands,
+            until: within(BEGUN_WITHIN),
+            answer,
+        };
         let sent = self.waiting.try_send(write);
         sent.map_err(|_| StoreError::Unavailable("more writes wait for it than may"))?;
         let ended = StoreError::Unavailable("its writer has ended");
@@ -70,16 +79,20 @@ impl Drop for Writer {
 }
 
 async fn run(link: Link, acknowledgement: Acknowledgement, mut waiting: mpsc::Receiver<Write>) {
-    while let Some(first) = waiting.recv().await {
-        let mut batch = vec![first];
-        while batch.len() < BATCH
-            && let Ok(write) = waiting.try_recv()
-        {
-            batch.push(write);
+    let mut writes = Vec::with_capacity(BATCH);
+    while waiting.recv_many(&mut writes, BATCH).await > 0 {
+        let now = within(Duration::ZERO);
+        let (batch, late): (Vec<_>, Vec<_>) = writes.drain(..).partition(|write| write.until > now);
+        for write in late {
+            // Whoever asked may have gone.
+            let _ = write.answer.send(Err(TOO_LONG));
+        }
+        if batch.is_empty() {
+            continue;
         }
         let outcome = write(&link, acknowledgement, &batch).await;
         let mut answers = outcome.map(Vec::into_iter);
-        for Write { commands, answer } in batch {
+        for Write { commands, answer, .. } in batch {
             let outcome = match &mut answers {
                 Ok(answers) => Ok(answers.by_ref().take(commands.len()).collect()),
                 Err(error) => Err(error.clone()),
@@ -90,13 +103,14 @@ async fn run(link: Link, acknowledgement: Acknowledgement, mut waiting: mpsc::Re
     }
 }
 
+const TOO_LONG: StoreError = StoreError::Unavailable("what is written before it takes too long");
+
 /// Sends a batch and its wait, on one connection; never the one on this and the other on the next.
 async fn write(
     link: &Link,
     acknowledgement: Acknowledgement,
     batch: &[Write],
 ) -> Result<Vec<Value>, StoreError> {
-    let up = link.up(within(ANSWERED_WITHIN)).await?;
     let mut commands = Pipeline::new();
     for command in batch.iter().flat_map(|write| &write.commands) {
         commands.add_command(command.clone());
@@ -105,22 +119,29 @@ async fn write(
     if let Some(wait) = &wait {
         commands.add_command(wait.clone());
     }
-    let until = within(ACKNOWLEDGED_WITHIN + ANSWERED_WITHIN);
-    let answers = up.send(&commands, until).await;
-    let mut answers = answers.inspect_err(|_| {
-        // What is still under way there would hold up what comes next.
-        up.give_up();
-    })?;
+    let mut answers = send(&*link.up(within(ANSWERED_WITHIN)).await?, &commands).await;
+    if answers == Err(NoAnswer::Lost) {
+        // That a connection was lost while nothing was written shows only now. All of it is sent once more: what is
+        // written here may be written twice.
+        answers = send(&*link.up(within(ANSWERED_WITHIN)).await?, &commands).await;
+    }
+    let mut answers = answers?;
     if answers.len() != commands.len() {
         return Err(STRANGE);
     }
     if wait.is_some() {
         let answer = answers.pop();
         if !answer.is_some_and(|answer| acknowledgement.is_met_by(&answer)) {
-            return Err(StoreError::Unavailable("too few of its replicas acknowledged"));
+            return Err(TOO_FEW);
         }
     }
     Ok(answers)
+}
+
+async fn send(up: &Up, commands: &Pipeline) -> Result<Vec<Value>, NoAnswer> {
+    let until = within(ACKNOWLEDGED_WITHIN + ANSWERED_WITHIN);
+    // What is still under way there would hold up what comes next.
+    up.send(commands, until).await.inspect_err(|_| up.give_up())
 }
 
 impl Acknowledgement {

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use symbolon::clock::Clock as _;
+use symbolon::clock::{Clock as _, ManualClock};
 use symbolon::keys::{Issuers, KeySource};
 use symbolon::listener::Limits;
-use symbolon_core::JwkSet;
+use symbolon::process::Process;
+use symbolon_core::{JwkSet, UnixTime};
 
-use crate::support::{Deployment, Issuer, Message, RawConnection, Upstream, eventually, get, with_token};
+use crate::support::{
+    Api, Deployment, FaultyStore, Issuer, Message, RawConnection, Upstream, eventually, get, settings,
+    with_token,
+};
 
 fn is_outage(answer: &Message) {
     assert_eq!(answer.status(), 503);
@@ -79,6 +83,19 @@ async fn a_process_that_starts_far_from_the_stores_time_decides_nothing() {
             assert_eq!(deployment.call(&token).await.status, 200);
         }
     }
+}
+
+// PROTOCOL §6, requirements §4.4, 13: nobody gets an answer before that is known.
+#[tokio::test]
+async fn the_stores_time_is_asked_before_anybody_is_answered() {
+    let (api, data) = (Api::start().await, tempfile::tempdir().unwrap());
+    let clock = Arc::new(ManualClock::at(UnixTime::from_secs(1_800_000_000)));
+    let store = Arc::new(FaultyStore::new(clock.clone()));
+    store.set_time(UnixTime::from_secs(1_800_000_031));
+    let process = Process::start(settings(&api, data.path()), store, clock)
+        .await
+        .unwrap();
+    assert!(process.revocations.clock_is_wrong());
 }
 
 // PROTOCOL rule 10: what was revoked meanwhile cannot be known.

@@ -283,8 +283,9 @@ async fn what_is_lent_does_not_get_into_the_cache() {
     cut.advance(30_000);
     assert_eq!((cut.call(&known).await, cut.asked()), (401, 2), "no longer");
 
-    // The store is back: it says what is true.
+    // The store is back: it says what is true, on a view from after what was said in its place.
     cut.deployment.store.set_down(false);
+    cut.advance(2001);
     let looks = cut.deployment.store.looks();
     assert_eq!(cut.call(&unseen).await, 200);
     assert_eq!(cut.deployment.store.looks(), looks + 1);
@@ -327,4 +328,29 @@ async fn a_gateway_that_is_not_ready_asks_nobody() {
     let revocations = &cut.deployment.process.revocations;
     eventually(|| revocations.clock_is_wrong(), "the clock to be looked at").await;
     assert_eq!((cut.call(&token).await, cut.asked()), (503, 0));
+}
+
+// P3
+#[tokio::test]
+async fn what_was_refused_is_accepted_on_no_view_from_before_that() {
+    let cut = Cut::start_with(|config| config.cache.max_bytes = 1).await;
+    let (token, jwt) = cut.token().await;
+    // A view that is S old, and one of the token service's that is fresher: it knows of a revocation.
+    cut.deployment.store.set_down(true);
+    cut.advance(2000);
+    cut.says_inactive("0");
+    assert_eq!(cut.call(&token).await, 401);
+
+    cut.deployment.store.set_down(false);
+    assert_eq!(cut.call(&token).await, 503, "its own view is as old as it was");
+    cut.deployment.store.set_down(true);
+    cut.advance(1500);
+    cut.gives(&jwt, "1500");
+    assert_eq!(cut.call(&token).await, 503, "another token service's");
+    cut.gives(&jwt, "1499");
+    assert_eq!(cut.call(&token).await, 200);
+
+    cut.deployment.store.set_down(false);
+    cut.advance(2001);
+    assert_eq!(cut.call(&token).await, 200);
 }
