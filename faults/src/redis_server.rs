@@ -140,15 +140,17 @@ impl RedisServer {
         self.running.lock().unwrap().as_ref().unwrap().signal(signal);
     }
 
-    /// Asks as its administrator; again, if the connection was cut, as a change of roles does.
+    /// Asks as its administrator; again, for as long as the connection is cut, as a change of roles does.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        let answer = match self.try_ask(command).await {
-            Err(error) if error.is_io_error() => {
-                *self.connection.lock().unwrap() = None;
-                self.try_ask(command).await
+        let mut answer = None;
+        patiently("the server answers its administrator", async || {
+            match self.try_ask(command).await {
+                Err(error) if error.is_io_error() => *self.connection.lock().unwrap() = None,
+                other => answer = Some(other.unwrap()),
             }
-            answer => answer,
-        };
+            answer.is_some()
+        })
+        .await;
         redis::from_redis_value(answer.unwrap()).unwrap()
     }
 
