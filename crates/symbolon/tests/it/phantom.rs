@@ -130,7 +130,7 @@ fn issuer(server: &FakeServer, folder: &TempDir) -> keys::Config {
             },
             max_age: Duration::from_secs(20),
             budget: Budget {
-                timeout: Duration::from_secs(10),
+                timeout: Duration::from_secs(60),
                 ..Budget::DEFAULT
             },
         }),

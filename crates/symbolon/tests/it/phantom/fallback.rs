@@ -26,7 +26,7 @@ impl Cut {
             config.gateway.as_mut().unwrap().fallback = Some(Fallback {
                 endpoint: format!("{}/introspect", service.issuer()).parse().unwrap(),
                 budget: Budget {
-                    timeout: Duration::from_secs(10),
+                    timeout: Duration::from_secs(60),
                     ..Budget::DEFAULT
                 },
             });
