@@ -242,11 +242,6 @@ impl Revocations {
         self.config.detect
     }
 
-    /// How much longer what is cached is served (Y).
-    pub fn tolerate(&self) -> Duration {
-        self.config.tolerate
-    }
-
     /// When the last round was sent that counts, by the process's clock.
     pub fn fresh_at(&self) -> Option<Duration> {
         let fresh_at = self.fresh_at.load(Ordering::Acquire).checked_sub(1)?;

@@ -55,7 +55,7 @@ impl Lender {
             )?,
             lent: Cache::with_weighter(10_000, MAX_BYTES, BySize),
             flights: Flights::default(),
-            refusals: Refusals::new(shared.revocations.detect() + shared.revocations.tolerate()),
+            refusals: Refusals::default(),
             detect: shared.revocations.detect(),
             clock: shared.clock.clone(),
         })

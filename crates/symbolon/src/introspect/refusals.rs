@@ -9,45 +9,37 @@ use std::time::Duration;
 use symbolon_core::EntryKey;
 
 /// The tokens that were refused, and when by the process's clock.
+#[derive(Default)]
 pub(super) struct Refusals {
     noted: Mutex<Noted>,
     /// The last time, in nanoseconds, one more; zero if there is none.
     latest: AtomicU64,
-    /// How old a view can be on which anything is accepted.
-    keep_for: Duration,
 }
 
+/// Two generations: when the younger one is full, the older one is forgotten, and nobody has to look which of them still
+/// count.
 #[derive(Default)]
 struct Noted {
-    refused_at: HashMap<EntryKey, Duration>,
-    /// More were refused until then than are kept: every token may be one of them.
+    younger: Generation,
+    older: Generation,
+    /// The last of those that are forgotten: every token may have been refused until then.
     all_until: Option<Duration>,
 }
 
-const MOST: usize = 50_000;
+#[derive(Default)]
+struct Generation {
+    refused_at: HashMap<EntryKey, Duration>,
+    last: Option<Duration>,
+}
+
+/// Tokens of one generation.
+const MOST: usize = 25_000;
 
 impl Refusals {
-    pub(super) fn new(keep_for: Duration) -> Self {
-        Self {
-            noted: Mutex::default(),
-            latest: AtomicU64::new(0),
-            keep_for,
-        }
-    }
-
     /// Notes that a token is refused, before anybody hears of it.
     pub(super) fn note(&self, key: EntryKey, now: Duration) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        if noted.refused_at.len() >= MOST {
-            noted
-                .refused_at
-                .retain(|_, refused_at| now.saturating_sub(*refused_at) <= self.keep_for);
-        }
-        if noted.refused_at.len() >= MOST {
-            noted.refused_at.clear();
-            noted.all_until = Some(now);
-        }
-        noted.refused_at.insert(key, now);
+        noted.note(key, now);
         drop(noted);
         self.latest
             .fetch_max(nanos(now).saturating_add(1), Ordering::AcqRel);
@@ -59,8 +51,26 @@ impl Refusals {
             return false;
         }
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
-        let last = noted.refused_at.get(&key).max(noted.all_until.as_ref());
-        last.is_some_and(|refused_at| *refused_at >= seen_at)
+        noted.last(key).is_some_and(|refused_at| refused_at >= seen_at)
+    }
+}
+
+impl Noted {
+    fn note(&mut self, key: EntryKey, now: Duration) {
+        if self.younger.refused_at.len() >= MOST {
+            let forgotten = std::mem::replace(&mut self.older, std::mem::take(&mut self.younger));
+            self.all_until = self.all_until.max(forgotten.last);
+        }
+        let Generation { refused_at, last } = &mut self.younger;
+        refused_at.insert(key, now);
+        *last = (*last).max(Some(now));
+    }
+
+    /// When the token was refused the last time, as far as that is known.
+    fn last(&self, key: EntryKey) -> Option<Duration> {
+        let in_younger = self.younger.refused_at.get(&key).copied();
+        let in_older = self.older.refused_at.get(&key).copied();
+        in_younger.max(in_older).max(self.all_until)
     }
 }
 
@@ -80,7 +90,7 @@ mod tests {
     #[test]
     fn a_refusal_outweighs_views_that_are_not_from_after_it() {
         let second = Duration::from_secs;
-        let refusals = Refusals::new(second(32));
+        let refusals = Refusals::default();
         assert!(!refusals.outweigh(key(1), second(0)));
         refusals.note(key(1), second(10));
         refusals.note(key(2), second(20));
@@ -101,32 +111,34 @@ mod tests {
         assert!(refusals.outweigh(key(1), second(30)));
     }
 
-    // ST-10: what is forgotten for want of room is refused with all others
+    // ST-10: what is forgotten for want of room is refused with all others, and nothing that is younger
     #[test]
     fn none_is_forgotten_while_it_counts() {
         let second = Duration::from_secs;
-        let refusals = Refusals::new(second(2));
-        for number in 0..MOST {
-            refusals.note(key(number), second(1));
+        let refusals = Refusals::default();
+        for number in 0..2 * MOST {
+            refusals.note(key(number), second(if number < MOST { 1 } else { 2 }));
         }
-        refusals.note(key(MOST), second(2));
-        assert!(refusals.outweigh(key(1), second(2)) && refusals.outweigh(key(MOST + 1), second(2)));
-        assert!(!refusals.outweigh(key(1), second(3)));
-    }
-
-    #[test]
-    fn what_no_view_is_older_than_is_forgotten() {
-        let second = Duration::from_secs;
-        let refusals = Refusals::new(second(2));
-        for number in 0..MOST {
-            refusals.note(key(number), second(3));
+        refusals.note(key(2 * MOST), second(3));
+        for (number, seen_at, outweighs) in [
+            (0, 1, true),
+            (0, 2, false),
+            (MOST, 2, true),
+            (MOST, 3, false),
+            (2 * MOST, 3, true),
+            (2 * MOST + 1, 1, true),
+            (2 * MOST + 1, 2, false),
+        ] {
+            assert_eq!(
+                refusals.outweigh(key(number), second(seen_at)),
+                outweighs,
+                "{number} {seen_at}"
+            );
         }
-        refusals.note(key(MOST), second(6));
-        assert_eq!(refusals.noted.lock().unwrap().refused_at.len(), 1);
-        assert!(
-            !refusals.outweigh(key(MOST + 1), second(5)),
-            "the others had ended"
+        let noted = refusals.noted.lock().unwrap();
+        assert_eq!(
+            noted.younger.refused_at.len() + noted.older.refused_at.len(),
+            MOST + 1
         );
-        assert!(refusals.outweigh(key(MOST), second(5)));
     }
 }
