@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
 
+use tempfile::TempDir;
+
 /// Whose output a file is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
@@ -15,6 +17,22 @@ pub(crate) enum Whose {
     /// Somebody else's.
     Foreign,
 }
+
+/// A folder that is gone when this is dropped, or all of them are removed.
+pub(crate) fn own_folder() -> TempDir {
+    std::fs::create_dir_all(&*FOLDERS).unwrap();
+    TempDir::new_in(&*FOLDERS).unwrap()
+}
+
+/// Removes all of them: whoever is interrupted drops nothing.
+pub(crate) fn remove_folders() {
+    // There may be none.
+    let _ = std::fs::remove_dir_all(&*FOLDERS);
+}
+
+/// Where they are.
+static FOLDERS: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("symbolon-faults-{}", std::process::id())));
 
 /// A file for the output of a program.
 pub(crate) fn file(name: &str, whose: Whose) -> (File, PathBuf) {

@@ -12,7 +12,7 @@ use redis::{FromRedisValue, RedisResult, Value};
 use symbolon_core::{OpaqueToken, base64url};
 use tempfile::TempDir;
 
-use crate::output::{Whose, root};
+use crate::output::{Whose, own_folder, root};
 use crate::process::{Process, free_port, patiently};
 
 /// Whose server.
@@ -41,7 +41,7 @@ pub(crate) struct RedisServer {
 
 impl Kind {
     /// The server's program. It has to be there.
-    fn program(self) -> PathBuf {
+    pub(crate) fn program(self) -> PathBuf {
         let path = match self {
             Self::Redis => PathBuf::from("/usr/bin/redis-server"),
             Self::Valkey => valkey(),
@@ -92,7 +92,7 @@ impl RedisServer {
     /// Starts one with those settings besides what a store needs. What it acknowledges is on the disk. To an older
     /// one in protected mode 127.0.0.3 is a stranger.
     pub(crate) async fn start(kind: Kind, settings: &[&str]) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (folder, port) = (own_folder(), free_port());
         let (path, port_text) = (folder.path().display().to_string(), port.to_string());
         let program = kind.program().display().to_string();
         #[rustfmt::skip]
@@ -140,16 +140,21 @@ impl RedisServer {
         self.running.lock().unwrap().as_ref().unwrap().signal(signal);
     }
 
-    /// Asks as its administrator; again, if the connection was cut, as a change of roles does.
+    /// Asks as its administrator; again for as long as the connection is cut, as a change of roles does, perhaps more
+    /// than once.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        let answer = match self.try_ask(command).await {
-            Err(error) if error.is_io_error() => {
+        let mut answer = None;
+        patiently("the server answers", async || {
+            let asked = self.try_ask(command).await;
+            let is_cut = asked.as_ref().is_err_and(redis::RedisError::is_io_error);
+            if is_cut {
                 *self.connection.lock().unwrap() = None;
-                self.try_ask(command).await
             }
-            answer => answer,
-        };
-        redis::from_redis_value(answer.unwrap()).unwrap()
+            answer = Some(asked);
+            !is_cut
+        })
+        .await;
+        redis::from_redis_value(answer.unwrap().unwrap()).unwrap()
     }
 
     /// The same, where it may refuse.
@@ -195,7 +200,7 @@ impl RedisServer {
 
     /// A Sentinel that watches over the primary at that port, as `main`, alone. It goes there from that address.
     pub(crate) async fn watch(kind: Kind, primary: u16, from: IpAddr) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (folder, port) = (own_folder(), free_port());
         let (path, file) = (folder.path().display(), folder.path().join("sentinel.conf"));
         let settings = format!(
             "port {port}\nbind 127.0.0.1\nbind-source-addr {from}\ndir {path}\n\
