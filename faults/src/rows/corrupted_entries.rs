@@ -24,7 +24,7 @@ pub(crate) const ALARM: &str = "the store holds what no token service of ours wr
 async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &[]).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let world = load.world.clone();
     pass(scene.span(10, 3)).await;
 
@@ -40,7 +40,7 @@ async fn run(scene: Scene) -> Measured {
     for damaged in &all {
         server.put_entry(&text, damaged).await;
         for (gateway, client) in gateways.iter_mut().enumerate() {
-            let answer = world.use_no_token(client, gateway, &text).await;
+            let answer = world.decide_on(client, gateway, &text).await;
             refused[gateway] += usize::from(answer.is(401));
             accepted += usize::from(answer.is(200));
         }
@@ -59,8 +59,8 @@ async fn run(scene: Scene) -> Measured {
         let alarms = party.has_logged(ALARM);
         let name = format!("gateway {}: refused of them, alarms in its log", number + 1);
         measured.figure(&name, format!("{refused}, {alarms}"));
-        if alarms != refused {
-            measured.fault("what was refused is not what the log tells");
+        if refused != all.len() || alarms != refused {
+            measured.fault("what was damaged, what was refused and what the log tells differ");
         }
     }
     for party in deployment.parties() {
