@@ -140,21 +140,18 @@ impl RedisServer {
         self.running.lock().unwrap().as_ref().unwrap().signal(signal);
     }
 
-    /// Asks as its administrator; again for as long as the connection is cut, as a change of roles does, perhaps more
-    /// than once.
+    /// Asks as its administrator; again, for as long as the connection is cut, as a change of roles does.
     pub(crate) async fn ask<T: FromRedisValue>(&self, command: &[&str]) -> T {
         let mut answer = None;
-        patiently("the server answers", async || {
-            let asked = self.try_ask(command).await;
-            let is_cut = asked.as_ref().is_err_and(redis::RedisError::is_io_error);
-            if is_cut {
-                *self.connection.lock().unwrap() = None;
+        patiently("the server answers its administrator", async || {
+            match self.try_ask(command).await {
+                Err(error) if error.is_io_error() => *self.connection.lock().unwrap() = None,
+                other => answer = Some(other.unwrap()),
             }
-            answer = Some(asked);
-            !is_cut
+            answer.is_some()
         })
         .await;
-        redis::from_redis_value(answer.unwrap().unwrap()).unwrap()
+        redis::from_redis_value(answer.unwrap()).unwrap()
     }
 
     /// The same, where it may refuse.

@@ -47,16 +47,23 @@ fn main() {
     }
     symbolon::install_crypto();
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-    let (phantom, split) = (Kind::start(TokenKind::Phantom), Kind::start(TokenKind::Salted));
-    let tokens = [&phantom, &split].map(|kind| runtime.block_on(kind.tokens()));
-    hits(&runtime, [&phantom, &split], &tokens);
-    misses(&runtime, &phantom, &tokens[0]);
-    flood(&runtime, &phantom, &tokens[0]);
+    let start = |tokens, algorithm| {
+        let kind = Kind::start(tokens, algorithm);
+        let tokens = runtime.block_on(kind.tokens());
+        (kind, tokens)
+    };
+    let phantom = start(TokenKind::Phantom, Algorithm::Es256);
+    let split = start(TokenKind::Salted, Algorithm::Es256);
+    hits(&runtime, &phantom, &split);
+    misses(&runtime, &phantom);
+    misses(&runtime, &start(TokenKind::Phantom, Algorithm::Rs256));
+    flood(&phantom);
 }
 
 /// A token service, and what a gateway beside it knows.
 struct Kind {
     address: SocketAddr,
+    algorithm: Algorithm,
     issuer: String,
     secrets: Secrets,
     store: Arc<MemoryStore>,
@@ -66,13 +73,14 @@ struct Kind {
 }
 
 impl Kind {
-    fn start(tokens: TokenKind) -> Self {
+    fn start(tokens: TokenKind, algorithm: Algorithm) -> Self {
         let clock = Arc::new(SystemClock::start());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
         let kind = Self {
             address,
+            algorithm,
             issuer: format!("http://{address}"),
             secrets: Secrets::from(Secret::generate(NonZeroU8::MIN)),
             store: Arc::new(MemoryStore::new(clock.clone(), usize::MAX)),
@@ -129,7 +137,7 @@ impl Kind {
         keys::Config {
             issuer: self.issuer.clone(),
             profile: Profile::RFC9068,
-            algorithms: vec![Algorithm::Es256],
+            algorithms: vec![self.algorithm],
             tokens,
             introspection: (tokens == TokenKind::Phantom).then(|| introspect::Config {
                 endpoint: Some(self.url(&Paths::of(&self.issuer.parse().unwrap()).introspection)),
@@ -197,8 +205,10 @@ impl Kind {
         let paths = Paths::of(&self.issuer.parse().unwrap());
         let request = Request::builder().uri(self.url(&paths.jwks).as_str());
         let request = request.body(RequestBody::empty()).unwrap();
-        let response = self.http.forward(request, TIMEOUT).await.unwrap();
-        let jwks = http::read(axum::body::Body::new(response.into_body()), 1 << 20)
+        // Connections are the runtime's on which they were made.
+        let http = Forwarder::new(&Roots::None).unwrap();
+        let response = http.forward(request, TIMEOUT).await.unwrap();
+        let jwks = symbolon::http::read(axum::body::Body::new(response.into_body()), 1 << 20)
             .await
             .unwrap();
         let mut config = self.issuer(tokens, Source::File("jwks.json".into()));
@@ -233,8 +243,8 @@ fn revocations() -> revocations::Config {
 }
 
 /// A hit of each kind, in time that this thread computes.
-fn hits(runtime: &Runtime, [phantom, split]: [&Kind; 2], tokens: &[Vec<String>; 2]) {
-    let of = |kind: &Kind, tokens: &[String], what: TokenKind| {
+fn hits(runtime: &Runtime, phantom: &(Kind, Vec<String>), split: &(Kind, Vec<String>)) {
+    let of = |(kind, tokens): &(Kind, Vec<String>), what: TokenKind| {
         runtime.block_on(async {
             let (resolver, scope) = kind.gateway(what, 1 << 30).await;
             let resolve = async |text: &String| {
@@ -258,8 +268,8 @@ fn hits(runtime: &Runtime, [phantom, split]: [&Kind; 2], tokens: &[Vec<String>; 
             least
         })
     };
-    let in_split = of(split, &tokens[1], TokenKind::Salted);
-    let in_phantom = of(phantom, &tokens[0], TokenKind::Phantom);
+    let in_split = of(split, TokenKind::Salted);
+    let in_phantom = of(phantom, TokenKind::Phantom);
     println!("a hit of a split token     {in_split:>8.0} ns");
     println!(
         "a hit of a phantom token   {in_phantom:>8.0} ns, {:.2} of it",
@@ -268,7 +278,7 @@ fn hits(runtime: &Runtime, [phantom, split]: [&Kind; 2], tokens: &[Vec<String>; 
 }
 
 /// A miss beside the request that it makes, in turn.
-fn misses(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
+fn misses(runtime: &Runtime, (kind, tokens): &(Kind, Vec<String>)) {
     runtime.block_on(async {
         let (resolver, scope) = kind.gateway(TokenKind::Phantom, 1).await;
         let paths = Paths::of(&kind.issuer.parse().unwrap());
@@ -295,7 +305,8 @@ fn misses(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
                 times[times.len() * at / 100].as_secs_f64() * 1e6
             });
             println!(
-                "introspection {name}: bare {bare:>6.0} µs, a miss {missed:>6.0} µs, {:.2} of it",
+                "{} introspection {name}: bare {bare:>6.0} µs, a miss {missed:>6.0} µs, {:.2} of it",
+                kind.algorithm.name(),
                 missed / bare
             );
         }
@@ -303,7 +314,12 @@ fn misses(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
 }
 
 /// Hits while another thread brings tokens that nobody knows, as fast as it can, and while it does not, in turn.
-fn flood(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
+fn flood((kind, tokens): &(Kind, Vec<String>)) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
     let (resolver, scope) = runtime.block_on(kind.gateway_with(TokenKind::Phantom, 1 << 30, Budget::DEFAULT));
     let (resolver, scope) = (Arc::new(resolver), Arc::new(scope));
     let (floods, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
@@ -311,21 +327,19 @@ fn flood(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
     let flooder = {
         let (resolver, scope) = (resolver.clone(), scope.clone());
         let (floods, done, brought) = (floods.clone(), done.clone(), brought.clone());
-        std::thread::spawn(move || {
-            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let mut number = 0_u64;
-                while !done.load(Ordering::Relaxed) {
-                    if !floods.load(Ordering::Relaxed) {
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                        continue;
-                    }
-                    number += 1;
-                    let token = resolver.parse_in(&format!("unknown-{number}"), &scope).unwrap();
-                    let _ = resolver.resolve_in(&token, &scope).await;
-                    brought.fetch_add(1, Ordering::Relaxed);
+        runtime.spawn(async move {
+            for number in 0_u64.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
                 }
-            });
+                if !floods.load(Ordering::Relaxed) {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                    continue;
+                }
+                let token = resolver.parse_in(&format!("unknown-{number}"), &scope).unwrap();
+                let _ = resolver.resolve_in(&token, &scope).await;
+                brought.fetch_add(1, Ordering::Relaxed);
+            }
         })
     };
     let resolve = async |text: &String| {
@@ -358,7 +372,7 @@ fn flood(runtime: &Runtime, kind: &Kind, tokens: &[String]) {
     }
     floods.store(false, Ordering::Relaxed);
     done.store(true, Ordering::Relaxed);
-    flooder.join().unwrap();
+    runtime.block_on(flooder).unwrap();
     let rate = brought.load(Ordering::Relaxed) as f64 / span.as_secs_f64();
     println!("{rate:.0} unknown tokens a second were brought meanwhile");
     for (name, per_mille) in [("p50", 500), ("p99", 990)] {

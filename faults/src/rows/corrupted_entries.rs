@@ -22,7 +22,8 @@ pub(crate) const ROW: Row = Row {
 pub(crate) const ALARM: &str = "the store holds what no token service of ours wrote";
 
 async fn run(scene: Scene) -> Measured {
-    let server = RedisServer::start(scene.kind, &[]).await;
+    // Thousands of writes, none of which has to outlive the store.
+    let server = RedisServer::start(scene.kind, &["--appendfsync", "everysec"]).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
     let load = Load::start(&deployment, Mix::of(&scene)).await;
     let world = load.world.clone();
