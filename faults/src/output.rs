@@ -2,10 +2,11 @@
 //! looks for the canaries when all is done.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -26,8 +27,15 @@ pub(crate) fn own_folder() -> TempDir {
 
 /// Removes all of them: whoever is interrupted drops nothing.
 pub(crate) fn remove_folders() {
-    // There may be none.
-    let _ = std::fs::remove_dir_all(&*FOLDERS);
+    // There may be none; and what still runs may write there meanwhile.
+    for _ in 0..100 {
+        match std::fs::remove_dir_all(&*FOLDERS) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(()) | Err(_) => return,
+        }
+    }
 }
 
 /// Where they are.
