@@ -48,6 +48,8 @@ pub(crate) struct Plan {
     pub(crate) tokens: &'static str,
     /// Whether the token service stands before an authorization server, and does not sign itself.
     pub(crate) is_broker: bool,
+    /// Whether gateways ask the token service while they cannot ask the store.
+    pub(crate) falls_back: bool,
 }
 
 /// Who a process is.
@@ -82,6 +84,7 @@ impl Plan {
             tolerate: scene.span(30, 8),
             tokens: "salted",
             is_broker: false,
+            falls_back: false,
         }
     }
 }
@@ -275,6 +278,11 @@ fn configuration(
          max_lifetime = \"1h\"\n",
         party.admin, plan.tokens
     );
+    let fallback = if plan.falls_back {
+        format!("fallback = {{ endpoint = \"http://{issuer}/introspect\" }}\n")
+    } else {
+        String::new()
+    };
     match role {
         Role::TokenService if plan.is_broker => format!(
             "{shared}jwks = {{ url = \"http://{issuer}/jwks\" }}\n\
@@ -297,7 +305,7 @@ fn configuration(
         }
         Role::Gateway(_) => format!(
             "{shared}jwks = {{ url = \"http://{issuer}/jwks\" }}\n\
-             [gateway]\nlisten = \"{}\"\nrevocation = {{ detect = \"{}ms\", tolerate = \"{}ms\" }}\n\
+             [gateway]\nlisten = \"{}\"\nrevocation = {{ detect = \"{}ms\", tolerate = \"{}ms\" }}\n{fallback}\
              [[gateway.routes]]\npath = \"/orders\"\nresource_server = \"{api}\"\naudience = \"{api}\"\n",
             party.address,
             plan.detect.as_millis(),

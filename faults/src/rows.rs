@@ -11,6 +11,7 @@ use crate::redis_server::Kind;
 mod corrupted_entries;
 mod failover;
 mod hostile_store;
+mod introspected;
 mod issuers_down;
 mod killed;
 mod late_publish;
@@ -55,6 +56,7 @@ pub(crate) const ROWS: &[Row] = &[
     store_down_at_use::ROW,
     store_slow::ROW,
     partition::ROW,
+    introspected::ROW,
     failover::DEATH_ONE,
     failover::DEATH_NONE,
     failover::WAKES,

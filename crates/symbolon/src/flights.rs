@@ -9,7 +9,14 @@ use tokio::sync::OnceCell;
 use crate::sync::Arc;
 
 /// The look-ups that are under way.
-pub(crate) struct Flights<K: Eq + Hash + Copy, T: Clone>(Mutex<HashMap<K, Arc<OnceCell<T>>>>);
+pub(crate) struct Flights<K: Eq + Hash + Copy, T: Clone>(Mutex<HashMap<K, Flight<T>>>);
+
+/// One of them.
+struct Flight<T> {
+    outcome: Arc<OnceCell<T>>,
+    /// How many wait for it, the one who looks up among them.
+    waiting: usize,
+}
 
 /// What came of a look-up.
 pub(crate) struct Landed<T> {
@@ -19,24 +26,20 @@ pub(crate) struct Landed<T> {
     pub(crate) joined: bool,
 }
 
-/// Somebody's part in a look-up. Whoever comes after it begins another.
+/// Somebody's part in a look-up. Whoever comes after it is over begins another.
 struct Part<'a, K: Eq + Hash + Copy, T: Clone> {
     flights: &'a Flights<K, T>,
     key: K,
-    flight: Arc<OnceCell<T>>,
+    outcome: Arc<OnceCell<T>>,
 }
 
 impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
     /// Looks up, or waits for another who does so for the same key. If that one goes away, the next goes on in its
     /// place.
     pub(crate) async fn join(&self, key: K, look_up: impl AsyncFnOnce() -> T) -> Landed<T> {
-        let part = Part {
-            flights: self,
-            key,
-            flight: self.all().entry(key).or_default().clone(),
-        };
+        let part = self.part(key);
         let mut joined = true;
-        let outcome = part.flight.get_or_init(|| {
+        let outcome = part.outcome.get_or_init(|| {
             joined = false;
             look_up()
         });
@@ -44,7 +47,21 @@ impl<K: Eq + Hash + Copy, T: Clone> Flights<K, T> {
         Landed { outcome, joined }
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<K, Arc<OnceCell<T>>>> {
+    fn part(&self, key: K) -> Part<'_, K, T> {
+        let mut flights = self.all();
+        let flight = flights.entry(key).or_insert_with(|| Flight {
+            outcome: Arc::default(),
+            waiting: 0,
+        });
+        flight.waiting += 1;
+        Part {
+            flights: self,
+            key,
+            outcome: flight.outcome.clone(),
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<K, Flight<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -58,10 +75,13 @@ impl<K: Eq + Hash + Copy, T: Clone> Default for Flights<K, T> {
 impl<K: Eq + Hash + Copy, T: Clone> Drop for Part<'_, K, T> {
     fn drop(&mut self) {
         let mut flights = self.flights.all();
-        if flights
-            .get(&self.key)
-            .is_some_and(|flight| Arc::ptr_eq(flight, &self.flight))
-        {
+        let flight = flights.get_mut(&self.key);
+        let Some(flight) = flight.filter(|flight| Arc::ptr_eq(&flight.outcome, &self.outcome)) else {
+            return;
+        };
+        flight.waiting -= 1;
+        // One who only waited and goes away ends nothing for the others.
+        if flight.waiting == 0 || self.outcome.initialized() {
             flights.remove(&self.key);
         }
     }
@@ -122,6 +142,25 @@ mod tests {
         drop(first);
         let second = poll(second).unwrap();
         assert_eq!((second.outcome, second.joined), (Err("found out"), false));
+        assert!(flights.all().is_empty());
+    }
+    // IN-09
+    #[test]
+    fn one_who_waits_and_goes_away_ends_nothing() {
+        let flights = Answers::default();
+        let look_ups = Cell::new(0);
+        let look_up = async || {
+            look_ups.set(look_ups.get() + 1);
+            pending().await
+        };
+        let mut first = Box::pin(flights.join(1, look_up));
+        let mut second = Box::pin(flights.join(1, look_up));
+        assert!(poll(first.as_mut()).is_none() && poll(second.as_mut()).is_none());
+        drop(second);
+        let mut third = Box::pin(flights.join(1, look_up));
+        assert!(poll(third.as_mut()).is_none());
+        assert_eq!(look_ups.get(), 1, "the first still looks up");
+        drop((first, third));
         assert!(flights.all().is_empty());
     }
 }

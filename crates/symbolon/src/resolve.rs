@@ -8,6 +8,7 @@ use symbolon_core::{
     AcceptedJwt, EntryError, EntryKey, KeptJwt, OpaqueToken, RecordId, RecordType, Rejection, Secrets,
     Stored, TokenError, TokenKind, Tombstone, UnverifiedJwt,
 };
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::flights::{Flights, Landed};
@@ -158,7 +159,7 @@ impl Resolver {
     /// from memory; so it is while the log cannot be read, for as long as is tolerated (PROTOCOL rule 10).
     pub async fn resolve_in(&self, token: &OpaqueToken, scope: &Scope) -> Result<AcceptedJwt, Unresolved> {
         let answer = self.decide(token, scope).await;
-        if let Err(Unresolved::Invalid(Invalid::Revoked(_) | Invalid::Inactive)) = &answer {
+        if let Err(Unresolved::Invalid(Invalid::Revoked(_))) = &answer {
             self.note_refusal(token.entry_key());
         }
         answer
@@ -274,7 +275,18 @@ impl Resolver {
         if jwt.issuer() != phantom.issuer {
             return Err(Rejection::Issuer.into());
         }
+        if self.is_whole(token) {
+            return Err(Rejection::Kind.into());
+        }
         Ok(self.l1.keep(good_until, token, &jwt, &self.secrets))
+    }
+
+    /// Whether the token is itself what an API is given. A server that signs such a JWT anew takes it for a token as
+    /// well, and whoever sees one at an API, or in its log, would hold a client's credential (GW-07).
+    fn is_whole(&self, token: &OpaqueToken) -> bool {
+        let jwt = UnverifiedJwt::parse(Zeroizing::new(token.expose().to_owned()));
+        let rules = &self.issuers.policy().rules;
+        jwt.is_ok_and(|jwt| rules.verify(jwt, self.clock.now()).is_ok())
     }
 
     /// Whether what is kept of the token is accepted now. The records are looked at last, when it is in the cache

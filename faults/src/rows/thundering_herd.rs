@@ -38,8 +38,12 @@ async fn run(scene: Scene) -> Measured {
         let gateways = &deployment.gateways;
         let (mut filled, mut joined) = (0.0, 0.0);
         for gateway in gateways {
-            filled += gateway.metric("symbolon_look_ups_total{found=\"filled\"} ").await;
-            joined += gateway.metric("symbolon_look_ups_total{found=\"joined\"} ").await;
+            filled += gateway
+                .metric("symbolon_look_ups_total{found=\"filled\",kind=\"split\"} ")
+                .await;
+            joined += gateway
+                .metric("symbolon_look_ups_total{found=\"joined\",kind=\"split\"} ")
+                .await;
         }
         (filled, joined)
     };

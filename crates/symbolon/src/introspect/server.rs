@@ -33,8 +33,7 @@ pub(super) struct Server {
     gate: Gate,
     /// Tokens that stand for nothing, and until when that is believed (IN-09).
     inactive: Cache<EntryKey, Inactive>,
-    /// What was last wrong with it, as the log has it.
-    told: Mutex<Option<AskError>>,
+    told: Mutex<LastTold>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
 }
@@ -47,6 +46,13 @@ enum Place {
         issuer: String,
         known: Mutex<Option<(Url, Duration)>>,
     },
+}
+
+/// What was last wrong with it, as the log has it, and since when.
+#[derive(Default)]
+struct LastTold {
+    error: Option<AskError>,
+    at: Option<Duration>,
 }
 
 /// A token that stands for nothing.
@@ -85,6 +91,8 @@ pub(super) struct Told {
 const MAX_ANSWER: usize = 128 * 1024;
 const MOST_INACTIVE: usize = 10_000;
 const INACTIVE_FOR: Duration = Duration::from_secs(1);
+/// How far apart two lines in the log are at least: what differs with the token would fill it.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long what the metadata say is taken for true.
 const PLACE_FOR: Duration = Duration::from_secs(600);
 
@@ -176,9 +184,8 @@ impl Server {
         let asked = tokio::time::timeout(self.timeout, self.exchange(token)).await;
         let told = asked.unwrap_or(Err(AskError::Timeout));
         match &told {
-            // It works, though not as it has to be set up: that is no load to take from it.
-            Ok(_) | Err(AskError::ClaimsOnly) => pass.answered(),
-            Err(_) => pass.failed(self.clock.elapsed()),
+            Err(error) if is_of_server(error) => pass.failed(self.clock.elapsed()),
+            _ => pass.answered(),
         }
         self.tell(told.as_ref().err());
         told
@@ -227,33 +234,43 @@ impl Server {
             Place::Url(url) => return Ok(url.clone()),
             Place::Metadata { issuer, known } => (issuer, known),
         };
+        let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.elapsed();
-        let last = known.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((url, since)) = last
-            && now.saturating_sub(since) < PLACE_FOR
-        {
-            return Ok(url);
+        let last = match &mut *known() {
+            Some((url, since)) if now.saturating_sub(*since) < PLACE_FOR => return Ok(url.clone()),
+            // One looks whether it is still true, while the others go on.
+            Some((url, since)) => {
+                *since = now;
+                Some(url.clone())
+            }
+            None => None,
+        };
+        match (self.named(issuer).await, last) {
+            (Ok(url), _) => {
+                *known() = Some((url.clone(), now));
+                Ok(url)
+            }
+            (Err(_), Some(url)) => Ok(url),
+            (Err(error), None) => Err(AskError::Metadata(error.to_string())),
         }
-        let failed = |error: FetchError| AskError::Metadata(error.to_string());
-        let all = Metadata::fetch_all(&self.http, issuer, None)
-            .await
-            .map_err(failed)?;
+    }
+
+    /// Where the issuer's metadata say.
+    async fn named(&self, issuer: &str) -> Result<Url, FetchError> {
+        let all = Metadata::fetch_all(&self.http, issuer, None).await?;
         // One document may leave out what another has.
         let named = all
             .iter()
             .map(|metadata| metadata.endpoint("introspection_endpoint", issuer));
-        let url = named
+        named
             .reduce(Result::or)
-            .unwrap_or_else(|| Err(FetchError::new("no metadata")));
-        let url = url.map_err(failed)?;
-        *known.lock().unwrap_or_else(PoisonError::into_inner) = Some((url.clone(), now));
-        Ok(url)
+            .unwrap_or_else(|| Err(FetchError::new("no metadata")))
     }
 
     /// What is wrong is told when it begins and changes, not with every token.
     fn tell(&self, error: Option<&AskError>) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref() == error {
+        if !told.is_news(error, self.clock.elapsed()) {
             return;
         }
         let server = match &self.place {
@@ -267,7 +284,18 @@ impl Server {
             Some(error) => tracing::warn!(server, %error, "tokens cannot be introspected"),
             None => tracing::info!(server, "tokens are introspected again"),
         }
-        *told = error.cloned();
+    }
+}
+
+impl LastTold {
+    /// Whether that has to be told, which counts as done.
+    fn is_news(&mut self, error: Option<&AskError>, now: Duration) -> bool {
+        let is_soon = |at: Duration| now.saturating_sub(at) < TELL_EVERY;
+        if self.error.as_ref() == error || self.at.is_some_and(is_soon) {
+            return false;
+        }
+        (self.error, self.at) = (error.cloned(), Some(now));
+        true
     }
 }
 
@@ -300,6 +328,18 @@ fn view_age(headers: &HeaderMap) -> Option<Duration> {
     is_number.then(|| age.parse().ok().map(Duration::from_millis))?
 }
 
+/// Whether the server itself fails, whichever token it is asked about. Everything else is an answer, though none that
+/// is of use: who brings a token that the server chokes on takes it from nobody else.
+fn is_of_server(error: &AskError) -> bool {
+    matches!(
+        error,
+        AskError::Unreachable(_)
+            | AskError::Timeout
+            | AskError::Metadata(_)
+            | AskError::Status(401 | 429 | 500..)
+    )
+}
+
 /// What came of it, as the metrics call it.
 fn outcome(told: &Result<Told, AskError>) -> &'static str {
     match told {
@@ -309,5 +349,30 @@ fn outcome(told: &Result<Told, AskError>) -> &'static str {
         Err(AskError::Resting) => "resting",
         Err(AskError::ClaimsOnly) => "claims_only",
         Err(_) => "failed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changes_with_every_token_does_not_fill_the_log() {
+        let mut told = LastTold::default();
+        let millis = Duration::from_millis;
+        let errors = [Some(&AskError::ClaimsOnly), None];
+        let lines = |told: &mut LastTold, from: u64| {
+            let times = (from..from + 900).zip(errors.into_iter().cycle());
+            times
+                .filter(|(at, error)| told.is_news(*error, millis(*at)))
+                .count()
+        };
+        assert!(!told.is_news(None, millis(0)), "it works from the start");
+        assert_eq!((lines(&mut told, 1), lines(&mut told, 1001)), (1, 1));
+        // The last word is told, if it stays.
+        let last = told.error.clone();
+        let other = errors.into_iter().find(|error| *error != last.as_ref()).unwrap();
+        assert!(told.is_news(other, millis(3000)));
+        assert!(!told.is_news(other, millis(5000)));
     }
 }

@@ -25,6 +25,10 @@ impl Resolver {
             Err(Unresolved::Invalid(Invalid::Inactive)) if scope.phantom.is_some() => {
                 return Err(outage.into());
             }
+            Err(why @ Unresolved::Invalid(Invalid::Inactive)) => {
+                self.note_refusal(token.entry_key());
+                return Err(why);
+            }
             lent => lent?,
         };
         if !scope.takes(&lent.cached.jwt) {

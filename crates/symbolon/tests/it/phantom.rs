@@ -130,7 +130,7 @@ fn issuer(server: &FakeServer, folder: &TempDir) -> keys::Config {
             },
             max_age: Duration::from_secs(20),
             budget: Budget {
-                timeout: Duration::from_secs(10),
+                timeout: Duration::from_secs(60),
                 ..Budget::DEFAULT
             },
         }),
@@ -207,6 +207,38 @@ async fn where_to_ask_is_in_the_issuers_metadata() {
     }
     let phantom = Phantom::start_with(|config| asking(config).endpoint = None).await;
     assert_eq!(phantom.call(PHANTOM).await.status, 503, "the metadata name none");
+}
+
+#[tokio::test]
+async fn where_to_ask_is_known_while_the_metadata_are_away() {
+    let phantom = Phantom::start_with(|config| asking(config).endpoint = None).await;
+    let names = |path: &str| {
+        let endpoint = format!("{}{path}/introspect", phantom.server.issuer());
+        phantom.server.names("introspection_endpoint", json!(endpoint));
+    };
+    names("/oauth");
+    let now = symbolon::clock::Clock::now(&*phantom.deployment.clock).as_secs();
+    phantom.gives(&json!({ "exp": now + 3000 }));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    phantom.server.set_broken(true);
+    for _ in 0..2 {
+        phantom.deployment.clock.advance(Duration::from_secs(600));
+        assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    }
+    phantom.server.set_broken(false);
+    names("/other");
+    phantom.deployment.clock.advance(Duration::from_secs(600));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    let asked = phantom.server.asked();
+    let paths: Vec<_> = asked.iter().map(|asked| &*asked.path).collect();
+    let [first, again @ .., last] = &paths[..] else {
+        panic!("{paths:?}")
+    };
+    assert_eq!(
+        (*first, *last),
+        ("/realms/acme/oauth/introspect", "/realms/acme/other/introspect")
+    );
+    assert_eq!(again, [*first, *first]);
 }
 
 // IN-08
@@ -335,6 +367,26 @@ async fn a_jwt_that_does_not_verify_is_not_forwarded() {
     assert!(phantom.deployment.api.received().is_empty());
     phantom.gives(&json!({ "scope": "other" }));
     assert_eq!(phantom.call(PHANTOM).await.status, 403);
+}
+
+// GW-07, finding 1: a server that signs the JWT anew, as Keycloak does, takes that for a token too
+#[tokio::test]
+async fn the_jwt_that_an_api_was_given_is_no_token() {
+    let phantom = Phantom::start().await;
+    let jwt = phantom.gives(&json!({}));
+    assert_eq!(phantom.call(PHANTOM).await.status, 200);
+    for _ in 0..2 {
+        let answer = phantom.call(&jwt).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.error().as_str()),
+            (401, "invalid_token")
+        );
+    }
+    assert_eq!(phantom.deployment.api.received().len(), 1);
+    // One that says less than the API has to hear is a token as any other.
+    let light = phantom.server.jwt(&json!({ "scope": SCOPE }));
+    assert_eq!(phantom.call(&light).await.status, 200);
+    assert_eq!(phantom.forwarded(), jwt);
 }
 
 // Issue 6: the kind of T is the `tokens` of the issuer in the JWT

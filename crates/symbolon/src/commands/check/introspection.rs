@@ -2,7 +2,8 @@
 
 use symbolon::introspect::{AskError, Caller, Probe};
 use symbolon::keys;
-use symbolon_core::{OpaqueToken, Profile, UnverifiedJwt, base64url, random};
+use symbolon_core::{OpaqueToken, Policy, Profile, UnixTime, UnverifiedJwt, base64url, random};
+use zeroize::Zeroizing;
 
 use super::live::{Asking, Findings};
 use crate::commands::{Failure, Outcome};
@@ -52,6 +53,27 @@ pub(super) async fn jwt(
         Err(error) => findings.wrong(told(issuer, &error)),
     }
     Ok(None)
+}
+
+/// Whether the token is not itself what the API is given: a gateway refuses that.
+pub(super) fn says_little(
+    token: &str,
+    issuer: &keys::Config,
+    policy: &Policy,
+    now: UnixTime,
+    findings: &mut Findings,
+) {
+    let jwt = UnverifiedJwt::parse(Zeroizing::new(token.to_owned()));
+    if jwt.is_ok_and(|jwt| policy.verify(jwt, now).is_ok()) {
+        findings.wrong(format!(
+            "the client's token is itself a JWT as APIs are given, and the gateway refuses those{}",
+            if issuer.profile.name == Profile::KEYCLOAK.name {
+                ": switch on \"Always use lightweight access token\" of that client"
+            } else {
+                ": let the server hand out tokens that say less, or split them (tokens = \"salted\")"
+            }
+        ));
+    }
 }
 
 fn probe(

@@ -26,7 +26,7 @@ impl Cut {
             config.gateway.as_mut().unwrap().fallback = Some(Fallback {
                 endpoint: format!("{}/introspect", service.issuer()).parse().unwrap(),
                 budget: Budget {
-                    timeout: Duration::from_secs(10),
+                    timeout: Duration::from_secs(60),
                     ..Budget::DEFAULT
                 },
             });
@@ -353,4 +353,24 @@ async fn what_was_refused_is_accepted_on_no_view_from_before_that() {
     cut.deployment.store.set_down(false);
     cut.advance(2001);
     assert_eq!(cut.call(&token).await, 200);
+}
+
+// What an authorization server says of its own tokens is another matter than what this deployment has revoked.
+#[tokio::test]
+async fn a_phantom_token_that_was_inactive_waits_for_no_view_of_the_log() {
+    let (server, keys) = (FakeServer::start().await, tempfile::tempdir().unwrap());
+    let cut = Cut::start_with(|config| config.issuers.push(super::issuer(&server, &keys))).await;
+    let api = cut.deployment.api.url();
+    let json = [("content-type", "application/json")];
+    server.introspects(200, &json, r#"{"active":false}"#);
+    assert_eq!(cut.call(super::PHANTOM).await, 401);
+    // The view is no newer than that, and fresh.
+    cut.deployment.store.set_down(true);
+    cut.advance(1000);
+    let jwt = server.jwt(&json!({ "aud": api, "scope": crate::support::SCOPE }));
+    cut.deployment
+        .api
+        .trust(&json!({ "keys": [server.key.public_jwk()] }));
+    server.introspects(200, &[("content-type", "application/jwt")], jwt.as_str());
+    assert_eq!(cut.call(super::PHANTOM).await, 200);
 }

@@ -119,6 +119,29 @@ async fn a_server_that_fails_is_asked_no_more_for_a_second() {
     assert_eq!(phantom.server.introspected(), 6);
 }
 
+// IN-09: who has a token that the server chokes on takes it from nobody else
+#[tokio::test]
+async fn what_is_wrong_with_one_token_is_no_fault_that_others_feel() {
+    let phantom = Phantom::start().await;
+    for (name, status, body) in [
+        ("type", 400, r#"{"error":"unsupported_token_type"}"#),
+        ("access", 403, r#"{"error":"access_denied"}"#),
+        ("jwe", 200, r#"{"active":true,"jwt":"a.b.c.d.e"}"#),
+    ] {
+        let before = phantom.server.introspected();
+        phantom
+            .server
+            .introspects(status, &[("content-type", "application/json")], body);
+        for number in 0..10 {
+            let answer = phantom.call(&format!("canary-choking-{name}-{number}")).await;
+            is_outage(&answer, body);
+        }
+        assert_eq!(phantom.server.introspected(), before + 10, "{body}");
+        phantom.gives(&json!({}));
+        assert_eq!(phantom.call(&format!("canary-good-{name}")).await.status, 200);
+    }
+}
+
 // IN-09: all who miss the same token share one question
 #[tokio::test]
 async fn those_who_bring_the_same_token_share_one_question() {

@@ -106,6 +106,8 @@ async fn the_api_behind_a_lightweight_token_of_keycloak_gets_the_whole() {
     }
     let jwt = forwarded(&deployment);
     assert_ne!(jwt, token, "it is signed anew");
+    // GW-07: to Keycloak that is a token as well.
+    assert_eq!(deployment.call(&jwt).await.status, 401);
     let (_, inside) = verified(issuer, &jwt).await;
     let audiences = inside["aud"].as_array().unwrap();
     assert!(audiences.contains(&json!(API)) && inside["sub"].is_string());
@@ -126,6 +128,10 @@ async fn the_api_behind_a_lightweight_token_of_keycloak_gets_the_whole() {
 
     // Revoked here, it ends at once.
     let token = self::token(issuer, "light", SCOPE).await;
+    // Keycloak's clock went on meanwhile.
+    let wall = std::time::UNIX_EPOCH.elapsed().unwrap();
+    let ahead = wall.saturating_sub(symbolon::clock::Clock::elapsed(&*deployment.clock));
+    deployment.clock.advance(ahead);
     assert_eq!(deployment.call(&token).await.status, 200);
     let jti = payload(&forwarded(&deployment))["jti"]
         .as_str()

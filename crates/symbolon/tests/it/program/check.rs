@@ -514,6 +514,14 @@ async fn check_live_says_why_no_jwt_is_behind_a_phantom_token() {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
+
+    // GW-07
+    server.gives(&jwt, &json!({}));
+    let said = live("");
+    assert!(
+        said.contains("wrong  the client's token is itself a JWT as APIs are given"),
+        "{said}"
+    );
 }
 
 /// What a command that failed has shown.

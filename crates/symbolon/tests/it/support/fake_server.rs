@@ -22,6 +22,8 @@ use super::canary;
 pub struct FakeServer {
     pub address: SocketAddr,
     pub key: Arc<SigningKey>,
+    /// Its tokens are of then: the clock of a deployment that was started after it stands.
+    started: u64,
     state: Arc<Mutex<Answers>>,
     held: Arc<watch::Sender<bool>>,
 }
@@ -56,6 +58,7 @@ impl FakeServer {
         let server = Self {
             address: listener.local_addr().unwrap(),
             key: Arc::new(SigningKey::generate(Algorithm::Es256).unwrap()),
+            started: std::time::UNIX_EPOCH.elapsed().unwrap().as_secs(),
             state: Arc::default(),
             held: Arc::new(watch::Sender::new(false)),
         };
@@ -79,7 +82,7 @@ impl FakeServer {
     pub fn jwt(&self, claims: &Value) -> String {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let mut all = json!({
-            "iss": self.issuer(), "sub": "canary-subject-81", "client_id": "app", "iat": now, "exp": now + 300,
+            "iss": self.issuer(), "sub": "canary-subject-81", "client_id": "app", "iat": self.started, "exp": now + 300,
             "jti": symbolon_core::base64url::encode(&symbolon_core::random::<16>()),
         });
         for (name, value) in claims.as_object().unwrap() {
