@@ -16,7 +16,7 @@ use crate::api::Api;
 use crate::authorization_server::AuthorizationServer;
 use crate::client::Client;
 use crate::history::{AtGateway, Expect, Goes};
-use crate::output::{Whose, canary};
+use crate::output::{Whose, canary, own_folder};
 use crate::process::{Process, free_port, patiently};
 use crate::rows::Scene;
 
@@ -105,7 +105,7 @@ impl Deployment {
     /// Writes its files, and starts nothing.
     async fn prepare(scene: &Scene, plan: Plan) -> Self {
         let api = Api::start().await;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = own_folder();
         let secret = Secret::generate(NonZeroU8::MIN).expose();
         let client_secret = base64url::encode(&random::<32>());
         let operator = base64url::encode(&random::<32>());

@@ -104,7 +104,7 @@ pub(crate) struct AtGateway {
 }
 
 /// How it goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Goes {
     /// As if nothing were the matter: a 503 is wrong.
     On,
@@ -112,6 +112,17 @@ pub(crate) enum Goes {
     Either,
     /// Not at all: only a 503 is right.
     Out,
+}
+
+/// Of whom something is expected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Of {
+    Issue,
+    Revoke,
+    /// At that gateway, of a token that it has accepted before.
+    Seen(usize),
+    /// Of one that it has not.
+    Unseen(usize),
 }
 
 impl History {
@@ -231,6 +242,17 @@ impl History {
     }
 }
 
+impl Of {
+    /// The same at whichever gateway.
+    pub(crate) fn anywhere(self) -> Self {
+        match self {
+            Self::Seen(_) => Self::Seen(0),
+            Self::Unseen(_) => Self::Unseen(0),
+            of => of,
+        }
+    }
+}
+
 impl Recovery {
     /// Whether all of it did.
     pub(crate) fn is_whole(&self) -> bool {
@@ -294,6 +316,23 @@ impl Expect {
     pub(crate) fn at_gateway(mut self, gateway: usize, at_gateway: AtGateway) -> Self {
         self.gateways[gateway] = at_gateway;
         self
+    }
+
+    pub(crate) fn of(&self, of: Of) -> Goes {
+        match of {
+            Of::Issue => self.issue,
+            Of::Revoke => self.revoke,
+            Of::Seen(gateway) => self.gateways[gateway].seen,
+            Of::Unseen(gateway) => self.gateways[gateway].unseen,
+        }
+    }
+
+    /// Where a 503 is not as good as any other answer.
+    pub(crate) fn demands(&self) -> impl Iterator<Item = (Of, Goes)> {
+        let gateways = (0..self.gateways.len()).flat_map(|gateway| [Of::Seen(gateway), Of::Unseen(gateway)]);
+        let all = [Of::Issue, Of::Revoke].into_iter().chain(gateways);
+        all.map(|of| (of, self.of(of)))
+            .filter(|(_, goes)| *goes != Goes::Either)
     }
 
     /// Nothing is issued and nothing revoked.

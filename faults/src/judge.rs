@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::time::Duration;
 
 use crate::history::{
-    Answer, AtGateway, Event, Expect, Goes, History, Instant, Phase, Recovery, TokenNumber, What,
+    Answer, AtGateway, Event, Expect, Goes, History, Instant, Of, Phase, Recovery, TokenNumber, What,
 };
 
 /// What came of a row on one kind of server.
@@ -58,8 +58,18 @@ enum Verdict {
 const EXAMPLES: usize = 10;
 
 impl Measured {
-    /// Judges all that happened.
+    /// Judges all that happened; it is a fault as well if a row has not seen what it was to see.
     pub(crate) fn of(history: &History) -> Self {
+        let mut measured = Self::of_answers(history);
+        let (events, phases) = (history.events(), history.phases());
+        for missing in Judge::new(history, &events, &phases).missing(&events) {
+            measured.fault(&missing);
+        }
+        measured
+    }
+
+    /// Judges each answer.
+    fn of_answers(history: &History) -> Self {
         let (events, phases) = (history.events(), history.phases());
         let judge = Judge::new(history, &events, &phases);
         let mut measured = Self {
@@ -204,6 +214,40 @@ impl<'a> Judge<'a> {
         judge
     }
 
+    /// What a row was to see and did not: without it the row says nothing, however right all the rest is.
+    fn missing(&self, events: &[Event]) -> Vec<String> {
+        let mut missing = Vec::new();
+        if self.acknowledged.is_empty() {
+            missing.push("nothing was revoked".to_owned());
+        }
+        let gateways = 0..self.phases.first().map_or(0, |phase| phase.expect.gateways.len());
+        for gateway in gateways {
+            for (seen, what) in [(&self.accepted, "accepted"), (&self.refused, "refused")] {
+                if !seen.keys().any(|(at, _)| *at == gateway) {
+                    missing.push(format!("no token was {what} at gateway {}", gateway + 1));
+                }
+            }
+        }
+        let anywhere = |(of, goes): (Of, Goes)| (of.anywhere(), goes);
+        let met = events.iter().filter_map(|event| self.met(event)).map(anywhere);
+        let demands = self.phases.iter().flat_map(|phase| phase.expect.demands());
+        let demands: HashSet<_> = demands.map(anywhere).collect();
+        for demand in demands.difference(&met.collect()) {
+            missing.push(format!("nobody asked of whom this was demanded: {demand:?}"));
+        }
+        missing
+    }
+
+    /// What was demanded of that request, from when it was sent to when it was answered.
+    fn met(&self, event: &Event) -> Option<(Of, Goes)> {
+        let of = self.of(event);
+        let mut demanded = self
+            .between(event.sent, event.received)
+            .map(|phase| self.leaves(event, phase.expect.of(of)));
+        let first = demanded.next()?;
+        (first != Goes::Either && demanded.all(|goes| goes == first)).then_some((of, first))
+    }
+
     fn verdict(&self, event: &Event) -> Verdict {
         let Answer::Status { code, retry_after } = event.answer else {
             return if self.any(event.sent, event.received, |expect| expect.may_be_away) {
@@ -271,20 +315,27 @@ impl<'a> Judge<'a> {
 
     /// Whether a phase in which the request was under way lets it go like that: who is between two may go by either.
     fn goes(&self, event: &Event, is: impl Fn(Goes) -> bool) -> bool {
+        let of = self.of(event);
         self.any(event.sent, event.received, |expect| {
-            is(match event.what {
-                What::Issue => expect.issue,
-                What::Revoke(_) => expect.revoke,
-                What::Use { gateway, token } if self.is_seen(event, gateway, token) => {
-                    match expect.gateways[gateway].seen {
-                        // A gateway forgets what it refuses, and then cannot say.
-                        Goes::On if self.is_asked(event, token) => Goes::Either,
-                        goes => goes,
-                    }
-                }
-                What::Use { gateway, .. } | What::UseMadeUp { gateway } => expect.gateways[gateway].unseen,
-            })
+            is(self.leaves(event, expect.of(of)))
         })
+    }
+
+    fn of(&self, event: &Event) -> Of {
+        match event.what {
+            What::Issue => Of::Issue,
+            What::Revoke(_) => Of::Revoke,
+            What::Use { gateway, token } if self.is_seen(event, gateway, token) => Of::Seen(gateway),
+            What::Use { gateway, .. } | What::UseMadeUp { gateway } => Of::Unseen(gateway),
+        }
+    }
+
+    /// What is left of a demand: a gateway forgets what it refuses, and then cannot say.
+    fn leaves(&self, event: &Event, goes: Goes) -> Goes {
+        match event.what {
+            What::Use { token, .. } if goes == Goes::On && self.is_asked(event, token) => Goes::Either,
+            _ => goes,
+        }
     }
 
     /// Whether that gateway had accepted the token before.
@@ -417,6 +468,7 @@ mod tests {
             let began = now();
             let history = History::new();
             history.begin_at(began, "before", Expect::calm(1, DETECT));
+            history.hand_out(&crate::load::made_up(), 0);
             Self { history, began }
         }
 
@@ -451,7 +503,7 @@ mod tests {
 
         /// Accepts, lost, wrong.
         fn counts(&self) -> [usize; 3] {
-            let measured = Measured::of(&self.history);
+            let measured = Measured::of_answers(&self.history);
             [measured.accepts, measured.lost, measured.wrong]
         }
     }
@@ -461,6 +513,22 @@ mod tests {
             (expect.issue, expect.revoke) = (goes, goes);
             (expect.gateways[0].seen, expect.gateways[0].unseen) = (goes, goes);
         }
+    }
+
+    #[test]
+    fn a_row_that_tried_nothing_is_wrong() {
+        let whole = || Story::new().used(0, OK).revoked(10, OK).used(20, REFUSED);
+        let faults = |story: Story| Measured::of(&story.history).wrong;
+        assert_eq!(faults(whole()), 0);
+        assert_eq!(
+            faults(Story::new().used(0, OK)),
+            2,
+            "nothing revoked, nothing refused"
+        );
+        let out = || whole().phase(30, |expect| expect.gateways[0].unseen = Goes::Out);
+        assert_eq!(faults(out()), 1);
+        assert_eq!(faults(out().made_up(29, AWAY)), 1, "sent before");
+        assert_eq!(faults(out().made_up(31, AWAY)), 0);
     }
 
     // P2

@@ -52,6 +52,9 @@ pub(crate) struct Mix {
     pub(crate) users: usize,
     /// How long a user rests between two requests.
     pub(crate) rest: Duration,
+    /// One token in so many is used by nobody before the end: a gateway that has cached it does not see that it is lost.
+    /// Zero: none.
+    pub(crate) apart: usize,
 }
 
 pub(crate) const PATH: &str = "/orders/1";
@@ -60,6 +63,11 @@ const ISSUE_EVERY: Duration = Duration::from_millis(30);
 const REVOKE_EVERY: Duration = Duration::from_millis(250);
 /// A token that was revoked is tried again after a millisecond at first, and after so much at most.
 const LONGEST_CHASE: Duration = Duration::from_millis(250);
+/// So many tokens are left to those who use some, however slowly they are issued.
+const LEFT_ALIVE: usize = 5;
+/// What has to be decided on is tried so often, at the most: for a minute.
+const DECIDED_WITHIN: usize = 600;
+const DECIDED_EVERY: Duration = Duration::from_millis(100);
 
 impl Mix {
     /// The usual one.
@@ -69,13 +77,14 @@ impl Mix {
             revokers: if scene.quick { 1 } else { 3 },
             users: if scene.quick { 1 } else { 4 },
             rest: Duration::from_millis(if scene.quick { 15 } else { 3 }),
+            apart: 0,
         }
     }
 }
 
 impl Load {
-    /// Starts it, in a phase `before` in which nothing is the matter.
-    pub(crate) fn start(deployment: &Deployment, mix: Mix) -> Self {
+    /// Starts it, in a phase `before` in which nothing is the matter, and returns when there are tokens that live.
+    pub(crate) async fn start(deployment: &Deployment, mix: Mix) -> Self {
         let world = Arc::new(World {
             history: History::new(),
             token_service: deployment.token_service.address,
@@ -95,7 +104,7 @@ impl Load {
         let chases = Arc::new(Mutex::new(JoinSet::new()));
         let mut running = JoinSet::new();
         for client in 0..mix.issuers {
-            running.spawn(issue(world.clone(), client % CLIENTS));
+            running.spawn(issue(world.clone(), client % CLIENTS, mix.apart));
         }
         for client in 0..mix.revokers {
             running.spawn(revoke(world.clone(), client % CLIENTS, chases.clone()));
@@ -105,6 +114,10 @@ impl Load {
                 running.spawn(use_tokens(world.clone(), gateway, mix.rest));
             }
         }
+        patiently("some tokens live", async || {
+            world.live.lock().unwrap().len() > LEFT_ALIVE
+        })
+        .await;
         Self {
             world,
             running,
@@ -318,6 +331,18 @@ impl World {
         answer
     }
 
+    /// The same, until it is accepted or refused: whom a busy machine told 503 asks again.
+    pub(crate) async fn decide_on(&self, client: &mut Client, gateway: usize, text: &str) -> Answer {
+        for _ in 0..DECIDED_WITHIN {
+            let answer = self.use_no_token(client, gateway, text).await;
+            if !answer.is(503) {
+                return answer;
+            }
+            tokio::time::sleep(DECIDED_EVERY).await;
+        }
+        Answer::None("it could not decide in a minute")
+    }
+
     /// Asks for a revocation; whether it is acknowledged.
     pub(crate) async fn revoke(&self, client: &mut Client, token: TokenNumber) -> bool {
         let of = self.history.token(token);
@@ -344,12 +369,12 @@ impl World {
 
     /// Tries a token until it is accepted or refused, for a minute.
     async fn decided(&self, client: &mut Client, gateway: usize, token: TokenNumber) -> bool {
-        for _ in 0..600 {
+        for _ in 0..DECIDED_WITHIN {
             let answer = self.use_token(client, gateway, token).await;
             if answer.is(200) || answer.is(401) {
                 return true;
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(DECIDED_EVERY).await;
         }
         false
     }
@@ -357,6 +382,9 @@ impl World {
     /// A token of a client that lives; nobody else revokes it.
     fn take_live(&self, client: usize) -> Option<TokenNumber> {
         let mut live = self.live.lock().unwrap();
+        if live.len() <= LEFT_ALIVE {
+            return None;
+        }
         let from = dice(live.len().max(1));
         let found = (from..live.len())
             .chain(0..from)
@@ -372,11 +400,17 @@ fn one_of(tokens: &Mutex<Vec<TokenNumber>>, of_last: usize) -> Option<TokenNumbe
     (among > 0).then(|| tokens[tokens.len() - 1 - dice(among)])
 }
 
-async fn issue(world: Arc<World>, number: usize) {
+async fn issue(world: Arc<World>, number: usize, apart: usize) {
+    let mut tried: usize = 0;
     let mut client = Client::to(world.token_service);
     let mut users: Vec<_> = world.gateways.iter().map(|at| Client::to(*at)).collect();
     while world.rest(ISSUE_EVERY).await {
         let writes = world.writes.read().await;
+        tried += 1;
+        if apart > 0 && tried.is_multiple_of(apart) {
+            world.try_issue(&mut client, number).await;
+            continue;
+        }
         let issued = world.issue(&mut client, number).await;
         drop(writes);
         let Some(token) = issued else { continue };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use clap::Parser;
 use tokio::runtime::Handle;
+use tokio::signal::unix::SignalKind;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -62,12 +63,23 @@ async fn main() -> ExitCode {
         .iter()
         .filter(|row| arguments.rows.is_empty() || arguments.rows.iter().any(|word| row.is_called(word)))
         .collect();
-    if rows.is_empty() {
-        eprintln!("no row of that name");
-        return ExitCode::FAILURE;
+    for word in &arguments.rows {
+        if !rows.iter().any(|row| row.is_called(word)) {
+            eprintln!("no row is called {word}");
+            return ExitCode::FAILURE;
+        }
     }
+    let _ = KINDS.map(Kind::program);
     let symbolon = arguments.symbolon.canonicalize().unwrap();
-    let report = run(&arguments, &rows, &symbolon).await;
+    let report = tokio::select! {
+        report = run(&arguments, &rows, &symbolon) => report,
+        () = interrupted() => {
+            // What it has started ends with it; what stands in the rows' threads does not come to its own end.
+            output::remove_folders();
+            std::process::exit(130);
+        }
+    };
+    output::remove_folders();
     println!("{}", report.to_markdown());
     if let Some(document) = &arguments.write {
         report.write_into(document);
@@ -79,6 +91,16 @@ async fn main() -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Until somebody wants it to end.
+async fn interrupted() {
+    let signal = |kind| tokio::signal::unix::signal(kind).unwrap();
+    let (mut terminal, mut other) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    tokio::select! {
+        _ = terminal.recv() => {}
+        _ = other.recv() => {}
     }
 }
 

@@ -2,10 +2,13 @@
 //! looks for the canaries when all is done.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex};
+use std::time::Duration;
+
+use tempfile::TempDir;
 
 /// Whose output a file is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -15,6 +18,29 @@ pub(crate) enum Whose {
     /// Somebody else's.
     Foreign,
 }
+
+/// A folder that is gone when this is dropped, or all of them are removed.
+pub(crate) fn own_folder() -> TempDir {
+    std::fs::create_dir_all(&*FOLDERS).unwrap();
+    TempDir::new_in(&*FOLDERS).unwrap()
+}
+
+/// Removes all of them: whoever is interrupted drops nothing.
+pub(crate) fn remove_folders() {
+    // There may be none; and what still runs may write there meanwhile.
+    for _ in 0..100 {
+        match std::fs::remove_dir_all(&*FOLDERS) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Ok(()) | Err(_) => return,
+        }
+    }
+}
+
+/// Where they are.
+static FOLDERS: LazyLock<PathBuf> =
+    LazyLock::new(|| std::env::temp_dir().join(format!("symbolon-faults-{}", std::process::id())));
 
 /// A file for the output of a program.
 pub(crate) fn file(name: &str, whose: Whose) -> (File, PathBuf) {

@@ -12,7 +12,7 @@ use redis::{FromRedisValue, RedisResult, Value};
 use symbolon_core::{OpaqueToken, base64url};
 use tempfile::TempDir;
 
-use crate::output::{Whose, root};
+use crate::output::{Whose, own_folder, root};
 use crate::process::{Process, free_port, patiently};
 
 /// Whose server.
@@ -41,7 +41,7 @@ pub(crate) struct RedisServer {
 
 impl Kind {
     /// The server's program. It has to be there.
-    fn program(self) -> PathBuf {
+    pub(crate) fn program(self) -> PathBuf {
         let path = match self {
             Self::Redis => PathBuf::from("/usr/bin/redis-server"),
             Self::Valkey => valkey(),
@@ -92,7 +92,7 @@ impl RedisServer {
     /// Starts one with those settings besides what a store needs. What it acknowledges is on the disk. To an older
     /// one in protected mode 127.0.0.3 is a stranger.
     pub(crate) async fn start(kind: Kind, settings: &[&str]) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (folder, port) = (own_folder(), free_port());
         let (path, port_text) = (folder.path().display().to_string(), port.to_string());
         let program = kind.program().display().to_string();
         #[rustfmt::skip]
@@ -197,7 +197,7 @@ impl RedisServer {
 
     /// A Sentinel that watches over the primary at that port, as `main`, alone. It goes there from that address.
     pub(crate) async fn watch(kind: Kind, primary: u16, from: IpAddr) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (folder, port) = (own_folder(), free_port());
         let (path, file) = (folder.path().display(), folder.path().join("sentinel.conf"));
         let settings = format!(
             "port {port}\nbind 127.0.0.1\nbind-source-addr {from}\ndir {path}\n\

@@ -41,8 +41,6 @@ pub(crate) struct Rules {
     pub(crate) holds_answers: bool,
     /// So late comes what the server sends.
     pub(crate) delay: Duration,
-    /// To these, if it is not to everybody.
-    pub(crate) delays: HashSet<IpAddr>,
     /// Requests in which that stands are held up, and what comes after them on their connection.
     pub(crate) holds_requests_with: Option<&'static [u8]>,
     /// Who connects is sent away.
@@ -179,7 +177,7 @@ async fn pump(
     let read = async move {
         let mut part = vec![0; 64 * 1024];
         while let Ok(length @ 1..) = from.read(&mut part).await {
-            let delay = delays.borrow().delay(way, peer);
+            let delay = delays.borrow().delay(way);
             if sender.send((now() + delay, part[..length].to_vec())).is_err() {
                 break;
             }
@@ -220,12 +218,10 @@ async fn pump(
 }
 
 impl Rules {
-    fn delay(&self, way: Way, peer: IpAddr) -> Duration {
-        let is_late = self.delays.is_empty() || self.delays.contains(&peer);
-        if way == Way::ToClient && is_late {
-            self.delay
-        } else {
-            Duration::ZERO
+    fn delay(&self, way: Way) -> Duration {
+        match way {
+            Way::ToServer => Duration::ZERO,
+            Way::ToClient => self.delay,
         }
     }
 

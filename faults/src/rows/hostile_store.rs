@@ -16,7 +16,7 @@ use super::corrupted_entries::ALARM;
 use super::{Row, Scene, pass};
 use crate::client::Client;
 use crate::deployment::{Deployment, Plan};
-use crate::history::{Answer, TokenNumber, What, now};
+use crate::history::{Answer, AtGateway, Goes, TokenNumber, What, now};
 use crate::judge::{Measured, seconds};
 use crate::load::{Load, Mix, World};
 use crate::process::patiently;
@@ -42,7 +42,7 @@ const REVIVED: usize = 20;
 async fn run(scene: Scene) -> Measured {
     let server = Arc::new(RedisServer::start(scene.kind, &[]).await);
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let world = load.world.clone();
     let history = &world.history;
     let mut token_service = Client::to(deployment.token_service.address);
@@ -61,9 +61,10 @@ async fn run(scene: Scene) -> Measured {
     pass(scene.span(10, 3)).await;
 
     let made_up = made_up_entries(&deployment, &world, &server, &mut token_service).await;
+    let mut refused = 0;
     for text in &made_up {
         for (gateway, client) in gateways.iter_mut().enumerate() {
-            world.use_no_token(client, gateway, text).await;
+            refused += usize::from(world.decide_on(client, gateway, text).await.is(401));
         }
     }
     let named = name_one(&world, &server, &mut token_service, &mut gateways).await;
@@ -72,7 +73,15 @@ async fn run(scene: Scene) -> Measured {
     history.begin("during", deployment.recovering());
     let id: String = server.ask(&["XADD", LOG, "*", "r", "no record"]).await;
     let unreadable = now();
+    // By then no round that counts is young enough for what is looked up.
+    let out = AtGateway {
+        unseen: Goes::Out,
+        ..deployment.recovering().gateways[0]
+    };
+    let undecided = deployment.recovering().at_gateways(out);
+    history.begin_at(unreadable + deployment.detect, "during", undecided);
     pass(deployment.detect + scene.span(5, 2)).await;
+    history.begin("during", deployment.recovering());
     let removed: usize = server.ask(&["XDEL", LOG, &id]).await;
     assert_eq!(removed, 1);
     let readable = now();
@@ -114,6 +123,9 @@ async fn run(scene: Scene) -> Measured {
     measured.figure("the log was unreadable for", seconds(readable - unreadable));
     measured.figure("records after the log was deleted", held);
     measured.figure("until they were in it again", seconds(appended));
+    if refused != made_up.len() * gateways.len() {
+        measured.fault("what somebody made up was not refused");
+    }
     if !named {
         measured.fault("a record was not read that names a token");
     }

@@ -36,7 +36,7 @@ async fn run(scene: Scene) -> Measured {
         revokers: CLIENTS,
         ..Mix::of(&scene)
     };
-    let load = Load::start(&deployment, mix);
+    let load = Load::start(&deployment, mix).await;
     let world = load.world.clone();
     pass(scene.span(5, 1)).await;
     let mut away = deployment.calm();

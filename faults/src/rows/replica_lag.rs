@@ -39,7 +39,7 @@ async fn run(scene: Scene) -> Measured {
         ..Plan::over(&scene, port)
     };
     let deployment = Deployment::start(&scene, plan).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
 

@@ -20,7 +20,7 @@ pub(crate) const ROW: Row = Row {
 async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &[]).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
 

@@ -20,7 +20,11 @@ pub(crate) const ROW: Row = Row {
 async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &["--appendfsync", "everysec"]).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let mix = Mix {
+        apart: 3,
+        ..Mix::of(&scene)
+    };
+    let load = Load::start(&deployment, mix).await;
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
     let mut expect = deployment.recovering();

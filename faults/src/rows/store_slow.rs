@@ -31,7 +31,7 @@ async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &[]).await;
     let relay = Relay::start(server.port).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, relay.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let history = &load.world.history;
     pass(scene.span(10, 3)).await;
 

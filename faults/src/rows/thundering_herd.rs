@@ -29,7 +29,7 @@ async fn run(scene: Scene) -> Measured {
     let (clients, herds) = if scene.quick { (100, 6) } else { (500, 40) };
     let server = RedisServer::start(scene.kind, &[]).await;
     let deployment = Deployment::start(&scene, Plan::over(&scene, server.port)).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let world = load.world.clone();
     let mut token_service = Client::to(deployment.token_service.address);
     pass(scene.span(10, 3)).await;

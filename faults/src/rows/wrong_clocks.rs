@@ -11,6 +11,7 @@ use crate::deployment::{Deployment, Party, Plan, Role};
 use crate::history::{AtGateway, Goes, TokenNumber, now};
 use crate::judge::{Measured, seconds};
 use crate::load::{Load, Mix, World};
+use crate::output::own_folder;
 use crate::process::patiently;
 use crate::redis_server::RedisServer;
 
@@ -47,7 +48,7 @@ async fn run(scene: Scene) -> Measured {
     clocks.set(first, behind);
     clocks.set(second, 0);
     let deployment = Deployment::start(&scene, plan).await;
-    let load = Load::start(&deployment, Mix::of(&scene));
+    let load = Load::start(&deployment, Mix::of(&scene)).await;
     let (world, history) = (load.world.clone(), &load.world.history);
     pass(scene.span(10, 4)).await;
     let (mut measured_faults, mut noticed) = (Vec::new(), Duration::ZERO);
@@ -169,7 +170,7 @@ async fn try_until_over(world: &World, tokens: &[TokenNumber]) -> usize {
     let ends = tokens.iter().filter_map(|token| world.history.token(*token).ends);
     let over = ends.map(|(_, end)| end).max().expect("tokens that end");
     let mut tried = 0;
-    while now() < over + Duration::from_secs(3) {
+    while tried == 0 || now() < over + Duration::from_secs(3) {
         for token in tokens {
             for (gateway, client) in clients.iter_mut().enumerate() {
                 tried += usize::from(now() > over);
@@ -204,9 +205,7 @@ struct Clocks {
 
 impl Clocks {
     fn new() -> Self {
-        Self {
-            folder: tempfile::tempdir().unwrap(),
-        }
+        Self { folder: own_folder() }
     }
 
     /// So many seconds from the real one. What counts the time since the machine was started is left alone.

@@ -180,15 +180,18 @@ impl RedisServer {
         }
     }
 
-    /// Asks as its administrator; again, if the connection was cut, as a change of roles does.
+    /// Asks as its administrator; again, for as long as the connection is cut, as a change of roles does.
     pub async fn ask(&self, command: &[&str]) -> Value {
-        match self.try_ask(command).await {
-            Err(error) if error.is_io_error() => {
-                *self.connection.lock().unwrap() = None;
-                self.try_ask(command).await.unwrap()
+        let mut answer = None;
+        let ask = async || {
+            match self.try_ask(command).await {
+                Err(error) if error.is_io_error() => *self.connection.lock().unwrap() = None,
+                other => answer = Some(other.unwrap()),
             }
-            answer => answer.unwrap(),
-        }
+            answer.is_some()
+        };
+        patiently(ask, "the server answers its administrator").await;
+        answer.unwrap()
     }
 
     /// The same, where it may refuse.
