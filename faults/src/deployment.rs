@@ -87,6 +87,17 @@ impl Plan {
             falls_back: false,
         }
     }
+
+    /// The same, but for one of them that finds it at another place.
+    pub(crate) fn with_detour(scene: &Scene, port: u16, whose: Role, detour: u16) -> Self {
+        Self {
+            store: Box::new(move |role| {
+                let port = if role == whose { detour } else { port };
+                format!("url = \"redis://127.0.0.1:{port}\"")
+            }),
+            ..Self::over(scene, port)
+        }
+    }
 }
 
 impl Deployment {

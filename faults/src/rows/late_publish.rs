@@ -35,19 +35,10 @@ const PUBLISH: &[u8] = b"\r\nNX\r\n$3\r\nGET\r\n";
 async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &[]).await;
     let relay = Relay::start(server.port).await;
-    let (direct, relayed) = (server.port, relay.port);
     let plan = Plan {
-        store: Box::new(move |role| {
-            let port = if role == Role::TokenService {
-                relayed
-            } else {
-                direct
-            };
-            format!("url = \"redis://127.0.0.1:{port}\"")
-        }),
         is_broker: true,
         tokens: "signature",
-        ..Plan::over(&scene, direct)
+        ..Plan::with_detour(&scene, server.port, Role::TokenService, relay.port)
     };
     let deployment = Deployment::start(&scene, plan).await;
     let load = Load::start(&deployment, Mix::of(&scene)).await;

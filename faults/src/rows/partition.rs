@@ -24,18 +24,7 @@ const CUT_OFF: usize = 0;
 async fn run(scene: Scene) -> Measured {
     let server = RedisServer::start(scene.kind, &[]).await;
     let relay = Relay::start(server.port).await;
-    let (direct, relayed) = (server.port, relay.port);
-    let plan = Plan {
-        store: Box::new(move |role| {
-            let port = if role == Role::Gateway(CUT_OFF) {
-                relayed
-            } else {
-                direct
-            };
-            format!("url = \"redis://127.0.0.1:{port}\"")
-        }),
-        ..Plan::over(&scene, direct)
-    };
+    let plan = Plan::with_detour(&scene, server.port, Role::Gateway(CUT_OFF), relay.port);
     let deployment = Deployment::start(&scene, plan).await;
     let load = Load::start(&deployment, Mix::of(&scene)).await;
     let history = &load.world.history;
