@@ -3,6 +3,7 @@
 //! A process has one clock: wall time at its start plus what the boot-time clock, which runs through suspends, has
 //! counted since. A step of the wall clock revives no expired token and ends no live one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -123,6 +124,27 @@ impl Clock for ManualClock {
 
     fn drift(&self) -> Duration {
         *lock(&self.drift)
+    }
+}
+
+/// The latest of some moments ([`Clock::elapsed`]), if there was one. Nobody waits to read it.
+#[derive(Default)]
+pub(crate) struct Latest {
+    /// In nanoseconds, one more; zero if there was none.
+    nanos: AtomicU64,
+}
+
+impl Latest {
+    /// Notes a moment. Who sees it sees what was done before.
+    pub(crate) fn note(&self, at: Duration) {
+        let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_max(nanos.saturating_add(1), Ordering::AcqRel);
+    }
+
+    /// The latest of those noted.
+    pub(crate) fn get(&self) -> Option<Duration> {
+        let nanos = self.nanos.load(Ordering::Acquire).checked_sub(1)?;
+        Some(Duration::from_nanos(nanos))
     }
 }
 

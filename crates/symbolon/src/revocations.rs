@@ -11,7 +11,7 @@ use symbolon_core::{
 };
 use tokio::sync::Notify;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Latest};
 use crate::store::{EntryStore, StoreError};
 
 mod follower;
@@ -42,8 +42,8 @@ pub struct Revocations {
     secrets: Secrets,
     follower: Mutex<Follower>,
     held: Held,
-    /// [`Follower::fresh_at`] in nanoseconds, one more; zero if there is none.
-    fresh_at: AtomicU64,
+    /// [`Follower::fresh_at`], without its lock.
+    fresh_at: Latest,
     /// Held by the one attempt to catch up that all share.
     catching_up: tokio::sync::Mutex<()>,
     /// How many such attempts have ended.
@@ -90,7 +90,7 @@ impl Revocations {
             secrets,
             follower: Mutex::default(),
             held: Held::default(),
-            fresh_at: AtomicU64::new(0),
+            fresh_at: Latest::default(),
             catching_up: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
             read_to_end: Notify::new(),
@@ -190,7 +190,7 @@ impl Revocations {
 
     /// Whether the log has been read to its end once. Nothing is decided before.
     pub fn is_ready(&self) -> bool {
-        self.fresh_at.load(Ordering::Acquire) != 0
+        self.fresh_at().is_some()
     }
 
     /// Whether a token may be issued.
@@ -244,8 +244,7 @@ impl Revocations {
 
     /// When the last round was sent that counts, by the process's clock.
     pub fn fresh_at(&self) -> Option<Duration> {
-        let fresh_at = self.fresh_at.load(Ordering::Acquire).checked_sub(1)?;
-        Some(Duration::from_nanos(fresh_at))
+        self.fresh_at.get()
     }
 
     /// Whether a record kills the token, and of which type. `key` is the token's entry key, where there is one.
@@ -340,8 +339,7 @@ impl Revocations {
             });
             // Last: who finds the view fresh finds its records too.
             if let Some(fresh_at) = follower.fresh_at() {
-                let fresh_at = nanos(fresh_at).saturating_add(1);
-                self.fresh_at.fetch_max(fresh_at, Ordering::AcqRel);
+                self.fresh_at.note(fresh_at);
             }
         }
         if round.counts && round.at_end {
@@ -379,10 +377,6 @@ impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.0.fetch_add(1, Ordering::AcqRel);
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

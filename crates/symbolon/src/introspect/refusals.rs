@@ -2,18 +2,18 @@
 //! log: a token refused on one of them is accepted on another only if that is from after the refusal (P3).
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use symbolon_core::EntryKey;
 
+use crate::clock::Latest;
+
 /// The tokens that were refused, and when by the process's clock.
 #[derive(Default)]
 pub(super) struct Refusals {
     noted: Mutex<Noted>,
-    /// The last time, in nanoseconds, one more; zero if there is none.
-    latest: AtomicU64,
+    latest: Latest,
 }
 
 /// Two generations: when the younger one is full, the older one is forgotten, and nobody has to look which of them still
@@ -41,13 +41,12 @@ impl Refusals {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         noted.note(key, now);
         drop(noted);
-        self.latest
-            .fetch_max(nanos(now).saturating_add(1), Ordering::AcqRel);
+        self.latest.note(now);
     }
 
     /// Whether a token was refused, and a view from then need not know why.
     pub(super) fn outweigh(&self, key: EntryKey, seen_at: Duration) -> bool {
-        if self.latest.load(Ordering::Acquire) <= nanos(seen_at) {
+        if self.latest.get().is_none_or(|latest| latest < seen_at) {
             return false;
         }
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,10 +71,6 @@ impl Noted {
         let in_older = self.older.refused_at.get(&key).copied();
         in_younger.max(in_older).max(self.all_until)
     }
-}
-
-fn nanos(span: Duration) -> u64 {
-    u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

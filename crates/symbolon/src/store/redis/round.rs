@@ -15,8 +15,8 @@ pub(super) const APPENDS: usize = 5_000;
 /// How long a replica may have said nothing and still count, in seconds.
 pub(super) const LAG: u64 = 1;
 
-/// What a round asks, `appends` at the most. The log's identity is read after the log, so that a log that was lost and begun anew in between
-/// is not taken for the one before.
+/// What a round asks, `appends` at the most. The log's identity is read after the log, so that a log that was lost and
+/// begun anew in between is not taken for the one before.
 pub(super) fn questions(keys: &Keys, after: Mark, wait: Duration, appends: usize) -> Pipeline {
     let mut read = redis::cmd("XREAD");
     read.arg("COUNT").arg(appends);
