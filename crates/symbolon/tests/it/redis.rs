@@ -161,13 +161,9 @@ async fn keys_values_and_ends_are_those_of_the_protocol() {
 #[tokio::test]
 async fn what_is_published_together_waits_together() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         let replicas = Replicas {
             publish: 1,
             ..Replicas::default()
@@ -367,13 +363,9 @@ async fn a_log_that_was_lost_is_another_log() {
 #[tokio::test]
 async fn the_word_of_a_primary_alone_does_not_count() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         let read_one = Replicas {
             read: 1,
             ..Replicas::default()
@@ -666,13 +658,9 @@ async fn a_server_that_will_not_do_is_refused_with_what_to_set() {
 #[tokio::test]
 async fn replicas_that_will_not_do_are_refused_before_they_are_promoted() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         for (setting, bad, good) in [
             ("appendonly", "no", "yes"),
             ("maxmemory-policy", "volatile-lru", "noeviction"),
@@ -778,13 +766,9 @@ async fn a_connection_that_was_lost_while_nothing_was_written_costs_no_write() {
 #[tokio::test]
 async fn what_waited_too_long_for_other_writes_is_not_written() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         let store = Arc::new(
             open(&Config {
                 replicas: PUBLISH_ONE,
@@ -814,13 +798,9 @@ async fn what_waited_too_long_for_other_writes_is_not_written() {
 #[tokio::test]
 async fn while_replicas_are_missing_there_is_no_room() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         let store = open(&Config {
             replicas: PUBLISH_ONE,
             ..primary.config()
@@ -899,13 +879,9 @@ fn verified(issuer: &Issuer) -> VerifiedJwt {
 #[tokio::test]
 async fn an_entry_that_another_one_published_is_made_sure_of() {
     for kind in KINDS {
-        let (Some(primary), Some(replica)) = (
-            RedisServer::start(kind, &[]).await,
-            RedisServer::start(kind, &[]).await,
-        ) else {
+        let Some((primary, replica)) = RedisServer::start_pair(kind).await else {
             return;
         };
-        replica.replicate(&primary).await;
         let config = Config {
             replicas: PUBLISH_ONE,
             ..primary.config()

@@ -74,6 +74,13 @@ impl RedisServer {
         Some(Self::start_program(kind.program()?, arguments, Vec::new()).await)
     }
 
+    /// Starts a primary, and a replica that is in step with it.
+    pub async fn start_pair(kind: Kind) -> Option<(Self, Self)> {
+        let (primary, replica) = (Self::start(kind, &[]).await?, Self::start(kind, &[]).await?);
+        replica.replicate(&primary).await;
+        Some((primary, replica))
+    }
+
     /// Starts one whose time is in the test's hands.
     pub async fn start_at(kind: Kind, now: UnixTime) -> Option<(Self, Arc<ServerTime>)> {
         let program = kind.program()?;
